@@ -1,0 +1,429 @@
+//! Evidence events: what is written down, one canonical leaf each.
+//!
+//! A leaf is JSON in the canonical form of RFC 8785 (JCS): keys sorted, no white space, no number that needs more
+//! than 53 bits, no floats. To get that without sorting at run time, **every struct below declares its fields in
+//! alphabetical order**; a test compares each with its sorted form. Every record of an action says who, for whom,
+//! in which session, so that no reader has to correlate.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::assurance::Assurance;
+use crate::clock::Timestamp;
+use crate::id::{ActionId, ConnId, LeaseId, RunId, SessionId};
+use crate::name::{AgentName, HumanId, OperationName, ServiceName};
+use crate::process::Process;
+use crate::reason::Reason;
+use crate::service::Effect;
+use crate::spiffe::SpiffeId;
+
+/// Who acts, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// The agent.
+    pub agent: AgentName,
+    /// The accountable human.
+    pub human: HumanId,
+    /// The run.
+    pub run: RunId,
+    /// The session.
+    pub session: SessionId,
+    /// The run's SPIFFE ID.
+    pub spiffe_id: SpiffeId,
+}
+
+/// One of the two keys of a decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Whether this key turned.
+    pub permitted: bool,
+    /// The policies that determined it, by id; empty when none spoke.
+    pub policies: Vec<String>,
+}
+
+/// Both keys, and the policy set that was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// May this agent do this?
+    pub agent: Key,
+    /// May this human do this?
+    pub human: Key,
+    /// SHA-256 of the policy set, hex.
+    pub policy_digest: String,
+}
+
+/// What was asked of which service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Arguments taken from the path.
+    pub arguments: BTreeMap<String, String>,
+    /// What it does.
+    pub effect: Effect,
+    /// The host that was addressed.
+    pub host: String,
+    /// HTTP method, or `CONNECT` for an opaque connection.
+    pub method: String,
+    /// The operation.
+    pub operation: OperationName,
+    /// The path without its query.
+    pub path: String,
+    /// The service.
+    pub service: ServiceName,
+}
+
+/// One step of the way that led to an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hop {
+    /// How it is known.
+    pub how: Known,
+    /// `human`, `run` or `exec`.
+    pub kind: HopKind,
+    /// Its name: human id, run id, or the path of the program that was executed.
+    pub name: String,
+}
+
+/// What a hop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HopKind {
+    /// The accountable human.
+    Human,
+    /// The run.
+    Run,
+    /// A program in the exec lineage.
+    Exec,
+}
+
+/// How a fact is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Known {
+    /// Seen by Writ itself.
+    Observed,
+    /// Concluded from other facts.
+    Inferred,
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The service answered in full.
+    Completed,
+    /// The exchange broke; the reason says where.
+    Failed,
+    /// The session ended while the exchange ran, and it was cut.
+    Cut,
+    /// The daemon stopped before the end was known; written by recovery.
+    Abandoned,
+}
+
+/// What became of the lent credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseFate {
+    /// None was minted.
+    NotMinted,
+    /// A standing credential: it lives on at its issuer; only its non-disclosure to the agent is claimed.
+    Standing,
+    /// Standing, and the service echoed it: removed from the answer, to be treated as exposed there.
+    Echoed,
+    /// Whether one was minted is unknown, because the daemon stopped in between.
+    Unknown,
+}
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])* $kind:literal $name:ident {
+        $($(#[doc = $fdoc:literal])* $field:ident: $type:ty,)*
+    })*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub struct $name { $($(#[doc = $fdoc])* pub $field: $type,)* }
+
+            impl From<$name> for Event {
+                fn from(body: $name) -> Self {
+                    Self::$name(Box::new(body))
+                }
+            }
+        )*
+
+        /// One fact worth keeping.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Event { $($(#[doc = $doc])* $name(Box<$name>),)* }
+
+        impl Event {
+            /// Every kind, in the order of the reference page.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The kind, as it stands in the leaf.
+            pub const fn kind(&self) -> &'static str {
+                match self { $(Self::$name(_) => $kind),* }
+            }
+
+            fn from_parts(kind: &str, body: &serde_json::value::RawValue) -> Result<Self, LeafError> {
+                match kind {
+                    $($kind => Ok(Self::$name(Box::new(serde_json::from_str(body.get())?))),)*
+                    _ => Err(LeafError::Kind(kind.to_owned())),
+                }
+            }
+        }
+
+        impl Serialize for Event {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                match self { $(Self::$name(body) => body.serialize(s)),* }
+            }
+        }
+    };
+}
+
+events! {
+    /// The daemon began, before it was ready for anything.
+    "node.started" NodeStarted {
+        /// What stands between agents and the network.
+        assurance: Assurance,
+        /// Settings under `[danger]` and dangerous service settings that are on.
+        dangers: Vec<String>,
+        /// The daemon's version.
+        version: String,
+    }
+    /// The daemon stopped in good order. Its absence before the next start means that it was killed.
+    "node.stopped" NodeStopped {
+        /// Actions that were cut by the stop.
+        cut: u64,
+    }
+    /// A configuration was put in force.
+    "config.loaded" ConfigLoaded {
+        /// SHA-256 over the files' names and contents, hex.
+        config_digest: String,
+        /// SHA-256 of the policy set, hex.
+        policy_digest: String,
+        /// Uid that asked for it; absent at start.
+        uid: Option<u32>,
+    }
+    /// A configuration was refused whole; the old one stays.
+    "config.refused" ConfigRefused {
+        /// How many problems it has.
+        problems: u64,
+        /// Uid that asked for it.
+        uid: Option<u32>,
+    }
+    /// A secret was stored or replaced. Never its value.
+    "secret.set" SecretSet {
+        /// Its name.
+        name: String,
+        /// Uid that did it.
+        uid: u32,
+    }
+    /// A secret was removed.
+    "secret.removed" SecretRemoved {
+        /// Its name.
+        name: String,
+        /// Uid that did it.
+        uid: u32,
+    }
+    /// A session was opened: from here on the run may act.
+    "session.opened" SessionOpened {
+        /// Who, for whom.
+        actor: Actor,
+        /// How strongly it is enforced.
+        assurance: Assurance,
+        /// The audit session of the login that started it, if the kernel has one.
+        audit_session: Option<u32>,
+        /// The program: its path as the kernel resolved it.
+        exe: String,
+        /// SHA-256 of the program, hex.
+        exe_sha256: String,
+        /// When it ends at the latest.
+        expires_us: Timestamp,
+        /// The uid that logged in, which `su` and `sudo` do not change; absent if the kernel has none.
+        login_uid: Option<u32>,
+        /// The first process.
+        process: Process,
+        /// What it is for, in the human's words.
+        purpose: String,
+        /// The uid that the run has.
+        uid: u32,
+    }
+    /// A session ended: nothing that belongs to it may act any more.
+    "session.ended" SessionEnded {
+        /// Who, for whom.
+        actor: Actor,
+        /// Why: `exited`, `expired`, `revoked`.
+        cause: String,
+    }
+    /// A governed process executed a program.
+    "process.executed" ProcessExecuted {
+        /// Who, for whom.
+        actor: Actor,
+        /// The program's path as the kernel resolved it, at most 255 bytes.
+        exe: String,
+        /// The parent's pid.
+        parent: u32,
+        /// The process.
+        process: Process,
+    }
+    /// A connection, datagram or lookup was refused before it became an action.
+    "connection.refused" ConnectionRefused {
+        /// Who, for whom; absent when unknown, which is the reason then.
+        actor: Option<Actor>,
+        /// The connection, where there was one.
+        conn: Option<ConnId>,
+        /// What was asked for: `address:port`, or a name.
+        destination: String,
+        /// The process, where the kernel named it.
+        process: Option<Process>,
+        /// Why.
+        reason: Reason,
+        /// `tcp`, `udp`, `dns`, `unix`, `raw`, ...
+        transport: String,
+    }
+    /// An action was decided against.
+    "action.refused" ActionRefused {
+        /// The action.
+        action: ActionId,
+        /// Who, for whom.
+        actor: Actor,
+        /// How strongly it is enforced.
+        assurance: Assurance,
+        /// The connection it came on.
+        conn: ConnId,
+        /// Both keys, if it got so far.
+        keys: Option<Keys>,
+        /// The process.
+        process: Process,
+        /// Why.
+        reason: Reason,
+        /// What was asked, as far as it was understood.
+        request: Option<Request>,
+        /// The way that led here.
+        tool_path: Vec<Hop>,
+    }
+    /// An action was permitted and is about to happen: durable before any credential exists.
+    "action.intended" ActionIntended {
+        /// The action.
+        action: ActionId,
+        /// Who, for whom.
+        actor: Actor,
+        /// How strongly it is enforced.
+        assurance: Assurance,
+        /// The connection it came on.
+        conn: ConnId,
+        /// Both keys.
+        keys: Keys,
+        /// The process.
+        process: Process,
+        /// What was asked.
+        request: Request,
+        /// The way that led here.
+        tool_path: Vec<Hop>,
+    }
+    /// The closing fact of an intended action: its receipt.
+    "action.closed" ActionClosed {
+        /// The action.
+        action: ActionId,
+        /// Who, for whom.
+        actor: Actor,
+        /// Bytes of body from the service to the agent.
+        bytes_down: u64,
+        /// Bytes of body from the agent to the service.
+        bytes_up: u64,
+        /// From intent to end, microseconds.
+        duration_us: u64,
+        /// The lease, if one was minted.
+        lease: Option<LeaseId>,
+        /// What became of it.
+        lease_fate: LeaseFate,
+        /// The operation.
+        operation: OperationName,
+        /// How it ended.
+        outcome: Outcome,
+        /// Why it failed, if it did.
+        reason: Option<Reason>,
+        /// How often the lent credential was found in the answer and removed.
+        scrubbed: u64,
+        /// The service.
+        service: ServiceName,
+        /// The HTTP status that the service answered with.
+        status: Option<u16>,
+    }
+}
+
+/// One leaf of the evidence log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// What happened.
+    pub event: Event,
+    /// Position in the log, from 0 without gaps.
+    pub seq: u64,
+    /// When it was recorded.
+    pub time: Timestamp,
+}
+
+/// Bytes that are not a leaf.
+#[derive(Debug, thiserror::Error)]
+pub enum LeafError {
+    /// Not JSON, or not the shape that its kind has.
+    #[error("the leaf is malformed")]
+    Malformed(#[from] serde_json::Error),
+    /// A kind that this version does not know.
+    #[error("no event kind `{0}`")]
+    Kind(String),
+    /// A layout version that this program does not know.
+    #[error("no leaf version {0}")]
+    Version(u32),
+}
+
+/// Version of the leaf's layout.
+pub const LEAF_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct LeafOut<'a> {
+    body: &'a Event,
+    kind: &'static str,
+    seq: u64,
+    time_us: Timestamp,
+    v: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeafIn<'a> {
+    #[serde(borrow)]
+    body: &'a serde_json::value::RawValue,
+    kind: String,
+    seq: u64,
+    time_us: Timestamp,
+    v: u32,
+}
+
+impl Leaf {
+    /// The canonical bytes: `{"body":{...},"kind":"...","seq":N,"time_us":N,"v":1}`.
+    pub fn encode(&self) -> Result<Vec<u8>, LeafError> {
+        let out = LeafOut {
+            body: &self.event,
+            kind: self.event.kind(),
+            seq: self.seq,
+            time_us: self.time,
+            v: LEAF_VERSION,
+        };
+        Ok(serde_json::to_vec(&out)?)
+    }
+
+    /// Reads canonical bytes back.
+    pub fn decode(bytes: &[u8]) -> Result<Self, LeafError> {
+        let leaf: LeafIn<'_> = serde_json::from_slice(bytes)?;
+        if leaf.v != LEAF_VERSION {
+            return Err(LeafError::Version(leaf.v));
+        }
+        let event = Event::from_parts(&leaf.kind, leaf.body)?;
+        Ok(Self { event, seq: leaf.seq, time: leaf.time_us })
+    }
+}

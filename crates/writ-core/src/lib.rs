@@ -1,0 +1,26 @@
+//! The words of Writ as plain data: ids, names, secrets, units, reasons, services and evidence events.
+//!
+//! Nothing here does I/O, reads a clock or draws randomness (invariant I6); what needs those takes them as
+//! arguments. Every other crate depends on this one, and this one on none of them.
+
+pub mod assurance;
+pub mod clock;
+pub mod event;
+pub mod id;
+pub mod name;
+pub mod process;
+pub mod reason;
+pub mod secret;
+pub mod service;
+pub mod spiffe;
+pub mod units;
+
+pub use assurance::Assurance;
+pub use clock::{Clock, Timestamp};
+pub use id::{ActionId, ConnId, IdSource, LeaseId, RunId, RunTag, SessionId};
+pub use name::{AgentName, HostName, HumanId, NameError, OperationName, SecretName, ServiceName};
+pub use process::Process;
+pub use reason::{Origin, Reason};
+pub use secret::Secret;
+pub use service::{Effect, Operation, Placement, Protocol, Service};
+pub use spiffe::{SpiffeId, TrustDomain};

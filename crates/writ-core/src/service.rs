@@ -1,0 +1,208 @@
+//! Services and operations as data: what an upstream is, what can be done there, how a credential is placed.
+//!
+//! Parsing a service file and matching a request is `writ-catalog`'s; dialling and placing is `writ-proxy`'s.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{HostName, OperationName, SecretName, ServiceName};
+
+/// A named upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// The names by which agents know it.
+    pub hosts: Vec<HostPattern>,
+    /// Literal addresses by which agents may reach it; empty for almost every service.
+    pub addresses: Vec<IpAddr>,
+    /// The ports on which agents may reach it.
+    pub ports: Vec<u16>,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// How the real upstream is found and verified.
+    pub upstream: Upstream,
+    /// What credential is lent, and where it goes; `None` when the service needs none.
+    pub credential: Option<CredentialRule>,
+    /// What can be done there, in the order of the file; the first that matches wins.
+    pub operations: Vec<Arc<OperationRule>>,
+}
+
+/// A host name, or every name one label below it (`*.example.com`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Exactly this name.
+    Exact(HostName),
+    /// One label and this suffix.
+    Below(HostName),
+}
+
+impl HostPattern {
+    /// Whether the pattern covers the name.
+    pub fn matches(&self, name: &HostName) -> bool {
+        match self {
+            Self::Exact(exact) => exact == name,
+            Self::Below(suffix) => {
+                name.as_str().split_once('.').is_some_and(|(_, parent)| parent == suffix.as_str())
+            }
+        }
+    }
+}
+
+/// What is spoken at a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1 or HTTP/2 inside TLS; each request is an action.
+    Https,
+    /// HTTP without TLS; each request is an action, and no credential is lent unless the file says so.
+    Http,
+    /// Anything; the connection is one action, relayed without being read.
+    Tcp,
+    /// Anything; the kernel lets the connection through to the real address untouched. No relay, no credential.
+    Pass,
+}
+
+/// How the real upstream is found and verified.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Upstream {
+    /// Dial this instead of the name the agent asked for: private installs and tests.
+    pub address: Option<UpstreamAddress>,
+    /// Trust these roots (PEM) and no others; the system's when absent.
+    pub ca_file: Option<PathBuf>,
+    /// Lend the credential even though the channel is not TLS. Dangerous; recorded at every start.
+    pub danger_plaintext_credential: bool,
+}
+
+/// An address to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamAddress {
+    /// An IP address and port, dialled as it is.
+    Socket(SocketAddr),
+    /// Another name to look up, and a port.
+    Name(HostName, u16),
+}
+
+/// What credential a service needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialRule {
+    /// The entry of the secret store.
+    pub secret: SecretName,
+    /// Where it goes.
+    pub place: Placement,
+}
+
+/// Where in a request a credential goes. The place is overwritten, whatever the agent put there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// `Authorization: Bearer SECRET` (RFC 6750 section 2.1).
+    Bearer,
+    /// `NAME: SECRET`.
+    Header(String),
+    /// `Authorization: Basic base64(USER:SECRET)` (RFC 7617).
+    Basic {
+        /// The user name.
+        user: String,
+    },
+    /// `?NAME=SECRET`, percent-encoded.
+    Query(String),
+    /// `Cookie: NAME=SECRET` (RFC 6265).
+    Cookie(String),
+}
+
+/// One operation: which requests it covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationRule {
+    /// Its name, `service/operation`.
+    pub name: OperationName,
+    /// What it does.
+    pub effect: Effect,
+    /// Methods; empty means any.
+    pub methods: Vec<String>,
+    /// The path: literal segments, `{name}` for one segment, `{name...}` at the end for the rest.
+    pub path: PathTemplate,
+    /// Query parameters that must have exactly this value.
+    pub query: BTreeMap<String, String>,
+}
+
+/// A path template in its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathTemplate {
+    /// The text as written.
+    pub text: String,
+    /// Its segments.
+    pub segments: Vec<PathSegment>,
+}
+
+/// One segment of a path template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathSegment {
+    /// Exactly this text.
+    Literal(String),
+    /// One segment, kept as the argument of this name; `suffix` is literal text after it (`{repo}.git`).
+    Argument {
+        /// The argument's name.
+        name: String,
+        /// Literal text that must follow within the segment.
+        suffix: String,
+    },
+    /// All remaining segments (at least one), kept as the argument of this name.
+    Rest(String),
+}
+
+/// What an operation does to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Nothing changes.
+    Read,
+    /// Something is made or changed.
+    Write,
+    /// Something is gone afterwards.
+    Delete,
+    /// Something runs.
+    Execute,
+    /// A connection whose content is not read.
+    Connect,
+}
+
+impl Effect {
+    /// Every effect.
+    pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Delete, Self::Execute, Self::Connect];
+
+    /// The word in files, policies and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::Execute => "execute",
+            Self::Connect => "connect",
+        }
+    }
+}
+
+/// An operation as one request performs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// The rule that matched.
+    pub rule: Arc<OperationRule>,
+    /// The values of the path's arguments, decoded and canonical.
+    pub arguments: BTreeMap<String, String>,
+}
+
+/// The part of a request that decides which operation it is.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// The method, upper case as sent.
+    pub method: &'a str,
+    /// The path as sent, before any decoding; begins with `/`.
+    pub path: &'a str,
+    /// The query as sent, without `?`.
+    pub query: Option<&'a str>,
+}

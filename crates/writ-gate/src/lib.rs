@@ -1,0 +1,32 @@
+//! The path that every action takes: identify, decide, mint, relay, record, each a value that the next cannot be
+//! built without.
+//!
+//! ```text
+//! Conn --admit--> Admitted --action--> Exchange(Lease(Permit)) --finish--> receipt
+//!                    |                    `-- the intent is durable before the credential exists
+//!                    `-- Refusal -----------------------------------------> receipt
+//! ```
+//!
+//! The crate holds the ports that engines implement ([`Identify`], [`Catalog`], [`Decide`], [`Mint`], [`Record`])
+//! and the order in which they are asked. It does no I/O and reads no clock. Invariants: no [`Lease`] without a
+//! [`Permit`], which only this crate makes (I1); no credential before its intent is durable (I2); exactly one
+//! receipt for every admitted or refused action (I3); what is missing to decide means no (I8).
+#![forbid(unsafe_code)]
+
+mod conn;
+mod exchange;
+mod gate;
+pub mod limits;
+mod permit;
+mod port;
+mod session;
+
+pub use conn::{Admitted, Conn, Destination};
+pub use exchange::{Ended, Exchange, abandoned};
+pub use gate::{Asked, Gate, Ports, Refusal};
+pub use permit::{Lease, Permit};
+pub use port::{
+    BoxFuture, Catalog, Credential, Decide, Identify, Mint, MintError, Minted, Record, RecordError, Ticket,
+    Verdict,
+};
+pub use session::{Cause, Human, Session, SessionFacts};

@@ -1,0 +1,65 @@
+//! Every bound of the system in one place, each with its unit and its reason (invariant I13).
+
+use std::time::Duration;
+
+use writ_core::units::ByteSize;
+
+/// Connections that the relay holds at once. At 16 KiB each when idle this is 256 MiB.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Connections of one session held at once: one agent cannot starve the others.
+pub const CONNECTIONS_PER_SESSION_MAX: usize = 4_096;
+/// Actions of one connection under way at once: above the streams that HTTP/2 allows.
+pub const ACTIONS_PER_CONNECTION_MAX: usize = 512;
+/// Sessions open at once.
+pub const SESSIONS_MAX: usize = 4_096;
+
+/// From accept to the end of the TLS hello or the first request head.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between requests on a kept-alive connection.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// To connect to an upstream, TLS included.
+pub const UPSTREAM_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the end of a request to the first byte of the answer. Long, because models think.
+pub const UPSTREAM_ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+/// To mint a credential.
+pub const MINT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A TLS ClientHello: larger ones are not sent by any client known to us.
+pub const HELLO_BYTES_MAX: usize = 16 * 1024;
+/// A request or response head.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers in one head.
+pub const HEADERS_MAX: usize = 128;
+/// Streams of one HTTP/2 connection.
+pub const H2_STREAMS_MAX: u32 = 256;
+/// Body bytes buffered per direction of one exchange.
+pub const BODY_WINDOW: ByteSize = ByteSize::kib(64);
+/// Leaf certificates cached per session.
+pub const LEAVES_PER_SESSION_MAX: usize = 256;
+/// Idle upstream connections kept per session and service.
+pub const UPSTREAM_IDLE_MAX: usize = 64;
+/// How long an idle upstream connection is kept.
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One evidence leaf (C2SP tlog-tiles: entries have a 16-bit length).
+pub const LEAF_BYTES_MAX: usize = 65_535;
+/// Evidence events waiting for the disk. Past it, new actions are refused; receipts have their place reserved.
+pub const EVIDENCE_QUEUE_MAX: usize = 65_536;
+/// An event that is not recorded within this time counts as not recorded.
+pub const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A DNS message over UDP or TCP.
+pub const DNS_BYTES_MAX: usize = 4_096;
+/// DNS lookups under way at once.
+pub const DNS_QUERIES_MAX: usize = 1_024;
+/// Life of an answer, seconds: short, so that a changed configuration is seen soon; addresses are stable anyway.
+pub const DNS_TTL_SECONDS: u32 = 30;
+
+/// The longest time limit of a session.
+pub const SESSION_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A session's time limit when nobody says otherwise.
+pub const SESSION_TTL_DEFAULT: Duration = Duration::from_secs(3600);
+/// A purpose, bytes.
+pub const PURPOSE_BYTES_MAX: usize = 1_024;
+/// A path kept in a record, bytes; longer ones are cut and end in `...`.
+pub const RECORDED_PATH_BYTES_MAX: usize = 1_024;

@@ -1,0 +1,135 @@
+//! Sessions: run, human, purpose and time limit bound together.
+
+use std::sync::OnceLock;
+
+use tokio_util::sync::CancellationToken;
+use writ_core::event::{Actor, Hop, HopKind, Known};
+use writ_core::{AgentName, Assurance, HumanId, Reason, RunId, SessionId, SpiffeId, Timestamp};
+
+/// The accountable person, as the kernel proved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Human {
+    /// The id in records and policies.
+    pub id: HumanId,
+    /// The groups of the user, as `unix:NAME`.
+    pub groups: Vec<String>,
+    /// The uid that the run has.
+    pub uid: u32,
+    /// The uid that logged in; `su` and `sudo` do not change it. Absent if the kernel keeps none.
+    pub login_uid: Option<u32>,
+    /// The audit session of that login.
+    pub audit_session: Option<u32>,
+}
+
+/// The facts of a session; fixed for its whole life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// Its id.
+    pub id: SessionId,
+    /// The run it belongs to.
+    pub run: RunId,
+    /// The run's SPIFFE ID.
+    pub spiffe_id: SpiffeId,
+    /// The agent.
+    pub agent: AgentName,
+    /// The human.
+    pub human: Human,
+    /// What it is for.
+    pub purpose: String,
+    /// When it was opened.
+    pub opened: Timestamp,
+    /// When it ends at the latest.
+    pub expires: Timestamp,
+    /// How strongly it is enforced.
+    pub assurance: Assurance,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its last process exited.
+    Exited,
+    /// Its time limit passed.
+    Expired,
+    /// Somebody revoked it.
+    Revoked,
+}
+
+impl Cause {
+    /// The word in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// The reason for refusing what comes after.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Exited => Reason::SessionEnded,
+            Self::Expired => Reason::SessionExpired,
+            Self::Revoked => Reason::SessionRevoked,
+        }
+    }
+}
+
+/// A live session. Shared; ends once, and everything that waits on [`Session::ended`] is then cut (G7).
+#[derive(Debug)]
+pub struct Session {
+    facts: SessionFacts,
+    cause: OnceLock<Cause>,
+    token: CancellationToken,
+}
+
+impl Session {
+    /// A session that begins now.
+    pub fn new(facts: SessionFacts) -> Self {
+        Self { facts, cause: OnceLock::new(), token: CancellationToken::new() }
+    }
+
+    /// The facts.
+    pub fn facts(&self) -> &SessionFacts {
+        &self.facts
+    }
+
+    /// Ends it. The first cause stays; returns whether this call was the first.
+    pub fn end(&self, cause: Cause) -> bool {
+        let first = self.cause.set(cause).is_ok();
+        self.token.cancel();
+        first
+    }
+
+    /// Why it ended, if it has.
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause.get().copied()
+    }
+
+    /// Completes when the session ends.
+    pub async fn ended(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Who acts and for whom, as records say it.
+    pub fn actor(&self) -> Actor {
+        let facts = &self.facts;
+        Actor {
+            agent: facts.agent.clone(),
+            human: facts.human.id.clone(),
+            run: facts.run,
+            session: facts.id,
+            spiffe_id: facts.spiffe_id.clone(),
+        }
+    }
+
+    /// The tool path from the human to the program: `exec` is the lineage as paths, eldest first.
+    pub fn tool_path(&self, exec: &[String]) -> Vec<Hop> {
+        let hop = |kind, name| Hop { how: Known::Observed, kind, name };
+        let head = [
+            hop(HopKind::Human, self.facts.human.id.to_string()),
+            hop(HopKind::Run, self.facts.run.to_string()),
+        ];
+        head.into_iter().chain(exec.iter().map(|path| hop(HopKind::Exec, path.clone()))).collect()
+    }
+}
