@@ -7,7 +7,7 @@
 //!                    `-- Refusal -----------------------------------------> receipt
 //! ```
 //!
-//! The crate holds the ports that engines implement ([`Identify`], [`Catalog`], [`Decide`], [`Mint`], [`Record`])
+//! The crate holds the ports that engines implement ([`Handoff`], [`Identify`], [`Catalog`], [`Decide`], [`Mint`], [`Record`])
 //! and the order in which they are asked. It does no I/O and reads no clock. Invariants: no [`Lease`] without a
 //! [`Permit`], which only this crate makes (I1); no credential before its intent is durable (I2); exactly one
 //! receipt for every admitted or refused action (I3); what is missing to decide means no (I8).
@@ -26,7 +26,7 @@ pub use exchange::{Ended, Exchange, abandoned};
 pub use gate::{Asked, Gate, Ports, Refusal};
 pub use permit::{Lease, Permit};
 pub use port::{
-    BoxFuture, Catalog, Credential, Decide, Identify, Mint, MintError, Minted, Record, RecordError, Ticket,
-    Verdict,
+    BoxFuture, Catalog, Credential, Decide, Handoff, Identify, Mint, MintError, Minted, Record, RecordError,
+    Ticket, Verdict,
 };
 pub use session::{Cause, Human, Session, SessionFacts};

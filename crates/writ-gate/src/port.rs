@@ -2,6 +2,7 @@
 //! implementation runs.
 
 use std::future::Future;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -9,12 +10,21 @@ use writ_core::event::{ActionIntended, Event, Key, Keys, LeaseFate};
 use writ_core::service::RequestHead;
 use writ_core::{HostName, Operation, Placement, Reason, RunTag, Secret, Service};
 
-use crate::conn::Destination;
+use crate::conn::{Conn, Destination};
 use crate::permit::{Lease, Permit};
 use crate::session::Session;
 
 /// A boxed future, so that ports can be trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Who opened this accepted socket, and to where?
+///
+/// Answers from kernel facts kept with the socket, at once; `None` is a miss at the hand-off: a stranger, or the
+/// daemon itself. The relay closes such a connection and counts it.
+pub trait Handoff: Send + Sync {
+    /// The connection behind an accepted socket.
+    fn conn(&self, accepted: BorrowedFd<'_>) -> Option<Conn>;
+}
 
 /// Which session does this run have?
 ///
