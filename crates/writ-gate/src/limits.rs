@@ -41,6 +41,11 @@ pub const UPSTREAM_IDLE_MAX: usize = 64;
 /// How long an idle upstream connection is kept.
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A secret that is placed in requests, bytes: leaves room in the smallest head that servers accept.
+pub const SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Secrets in the store: each that is in use takes a locked page.
+pub const SECRETS_MAX: usize = 4_096;
+
 /// One evidence leaf (C2SP tlog-tiles: entries have a 16-bit length).
 pub const LEAF_BYTES_MAX: usize = 65_535;
 /// Evidence events waiting for the disk. Past it, new actions are refused; receipts have their place reserved.
