@@ -2,7 +2,8 @@
 //! HTTP/2 connections, or a new connection each. Closed loop: the next request goes out when the last was answered.
 //!
 //! One thread, bounded in time. Anything but the expected status counts as an error, so a proxy that does not inject
-//! cannot win. Prints one line of JSON: requests, errors, seconds, rps, p50_us, p99_us.
+//! cannot win. Prints one line of JSON: `requests`, `errors`, `seconds`, `rps`,
+//! `p50_us`, `p99_us`.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
@@ -81,7 +82,12 @@ fn main() -> Result<()> {
     runtime.block_on(run(options))
 }
 
-#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a measuring program for the terminal")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a measuring program for the terminal"
+)]
 async fn run(options: Options) -> Result<()> {
     let started = Instant::now();
     let target = Arc::new(target(&options, started).await?);
