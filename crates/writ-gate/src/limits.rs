@@ -28,8 +28,8 @@ pub const MINT_TIMEOUT: Duration = Duration::from_secs(15);
 pub const HELLO_BYTES_MAX: usize = 16 * 1024;
 /// A request or response head.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Headers in one head.
-pub const HEADERS_MAX: usize = 128;
+/// Headers in one head: as many as the HTTP/1 parser takes without memory of its own per request.
+pub const HEADERS_MAX: usize = 100;
 /// Streams of one HTTP/2 connection.
 pub const H2_STREAMS_MAX: u32 = 256;
 /// Body bytes buffered per direction of one exchange.
