@@ -5,6 +5,7 @@
 
 pub mod assurance;
 pub mod clock;
+pub mod config;
 pub mod event;
 pub mod id;
 pub mod layout;
