@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use writ_testkit::{Forge, Host};
+use writ_testkit::{Forge, Host, wait};
 
 /// A host with everything running.
 pub struct World {
@@ -118,8 +118,18 @@ impl World {
 
     /// Records of one kind, oldest first: their bodies.
     pub fn records(&self, kind: &str) -> Vec<Value> {
-        let of_kind = |leaf: Value| (leaf["kind"] == kind).then(|| leaf["body"].clone());
-        self.host.log().into_iter().filter_map(of_kind).collect()
+        self.host
+            .log()
+            .iter()
+            .filter(|leaf| kind_is(leaf, kind))
+            .filter_map(|leaf| leaf.get("body").cloned())
+            .collect()
+    }
+
+    /// Waits until there is a record of the kind that `wanted` accepts; its body.
+    #[track_caller]
+    pub fn record(&self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        wait::until(kind, || self.records(kind).into_iter().find(&wanted))
     }
 
     /// Asserts that the whole log verifies.
@@ -143,6 +153,10 @@ impl World {
         let tail = token.get(6..).expect("a token").to_owned();
         vec![base64(format!("x-access-token:{token}").as_bytes()), base64(token.as_bytes()), tail, token]
     }
+}
+
+fn kind_is(leaf: &Value, kind: &str) -> bool {
+    leaf.get("kind").and_then(Value::as_str) == Some(kind)
 }
 
 /// RFC 4648 base64 without padding.

