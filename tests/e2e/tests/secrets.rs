@@ -1,4 +1,5 @@
 //! G1: the planted secret is in no memory, environment, file, log line or response that an agent can reach.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
