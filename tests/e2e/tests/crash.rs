@@ -1,6 +1,5 @@
 //! kill -9 under load, again and again: nothing reaches an upstream without a durable intent, and nothing that was
 //! acknowledged is lost.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,5 @@
 //! Restart, revocation, reload, broken logs and full disks: what the operator does, and what must hold meanwhile.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
