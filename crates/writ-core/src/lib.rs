@@ -15,6 +15,7 @@ pub mod reason;
 pub mod secret;
 pub mod service;
 pub mod spiffe;
+pub mod synthetic;
 pub mod units;
 
 pub use assurance::Assurance;

@@ -3,6 +3,7 @@
 //! Parsing a service file and matching a request is `writ-catalog`'s; dialling and placing is `writ-proxy`'s.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +54,15 @@ impl HostPattern {
     }
 }
 
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => name.fmt(f),
+            Self::Below(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
+}
+
 /// What is spoken at a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +95,15 @@ pub enum UpstreamAddress {
     Socket(SocketAddr),
     /// Another name to look up, and a port.
     Name(HostName, u16),
+}
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
 }
 
 /// What credential a service needs.
@@ -124,7 +143,8 @@ pub struct OperationRule {
     pub effect: Effect,
     /// Methods; empty means any.
     pub methods: Vec<String>,
-    /// The path: literal segments, `{name}` for one segment, `{name...}` at the end for the rest.
+    /// The path: literal segments, `{name}` for one segment, `{name...}` at the end for the rest. Unused for
+    /// services whose connection is one action.
     pub path: PathTemplate,
     /// Query parameters that must have exactly this value.
     pub query: BTreeMap<String, String>,
@@ -151,6 +171,9 @@ pub enum PathSegment {
         /// Literal text that must follow within the segment.
         suffix: String,
     },
+    /// Two arguments in one segment with an encoded slash between them: `{scope}%2F{package}`. The only place where
+    /// an encoded slash is not refused.
+    Pair(String, String),
     /// All remaining segments (at least one), kept as the argument of this name.
     Rest(String),
 }
