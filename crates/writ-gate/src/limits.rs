@@ -68,3 +68,10 @@ pub const SESSION_TTL_DEFAULT: Duration = Duration::from_secs(3600);
 pub const PURPOSE_BYTES_MAX: usize = 1_024;
 /// A path kept in a record, bytes; longer ones are cut and end in `...`.
 pub const RECORDED_PATH_BYTES_MAX: usize = 1_024;
+
+/// Determining policies kept per key in a record; more are counted only, so that a leaf has room for them.
+pub const DETERMINING_POLICIES_MAX: usize = 32;
+/// A policy id, bytes.
+pub const POLICY_ID_BYTES_MAX: usize = 128;
+/// Agents, and humans, whose slices of the policy set are kept; past it they are built anew.
+pub const POLICY_VIEWS_MAX: usize = 256;
