@@ -88,6 +88,19 @@ pub struct Hop {
     pub name: String,
 }
 
+/// The file that an interpreter was started on. Read again by the interpreter itself, so its digest is a claim of
+/// less weight than the program's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// How it is known.
+    pub how: Known,
+    /// Its path as the kernel resolved it.
+    pub path: String,
+    /// Its SHA-256, hex.
+    pub sha256: String,
+}
+
 /// What a hop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -199,6 +212,20 @@ events! {
         /// Actions that were cut by the stop.
         cut: u64,
     }
+    /// Notes that the log could not take while the disk refused. They are lost; their number is not.
+    "evidence.dropped" EvidenceDropped {
+        /// How many.
+        count: u64,
+    }
+    /// The log was opened after a stop that was not clean, and put itself in order.
+    "evidence.recovered" EvidenceRecovered {
+        /// Intents without a receipt, closed as abandoned right after this.
+        abandoned: u64,
+        /// Records of the last write that never was acknowledged, cut off.
+        cut: u64,
+        /// Acknowledged records that no checkpoint covered yet.
+        replayed: u64,
+    }
     /// A configuration was put in force.
     "config.loaded" ConfigLoaded {
         /// SHA-256 over the files' names and contents, hex.
@@ -237,6 +264,8 @@ events! {
         assurance: Assurance,
         /// The audit session of the login that started it, if the kernel has one.
         audit_session: Option<u32>,
+        /// Protections that the run is without, because its agent's file says so: `without_namespaces`, ...
+        dangers: Vec<String>,
         /// The program: its path as the kernel resolved it.
         exe: String,
         /// SHA-256 of the program, hex.
@@ -249,6 +278,8 @@ events! {
         process: Process,
         /// What it is for, in the human's words.
         purpose: String,
+        /// The file that the program interprets, if it is an interpreter and was started on one.
+        script: Option<Script>,
         /// The uid that the run has.
         uid: u32,
     }
@@ -356,6 +387,56 @@ events! {
     }
 }
 
+impl Event {
+    /// Who acted, where the event knows.
+    pub fn actor(&self) -> Option<&Actor> {
+        match self {
+            Self::SessionOpened(e) => Some(&e.actor),
+            Self::SessionEnded(e) => Some(&e.actor),
+            Self::ProcessExecuted(e) => Some(&e.actor),
+            Self::ConnectionRefused(e) => e.actor.as_ref(),
+            Self::ActionRefused(e) => Some(&e.actor),
+            Self::ActionIntended(e) => Some(&e.actor),
+            Self::ActionClosed(e) => Some(&e.actor),
+            Self::NodeStarted(_)
+            | Self::NodeStopped(_)
+            | Self::EvidenceDropped(_)
+            | Self::EvidenceRecovered(_)
+            | Self::ConfigLoaded(_)
+            | Self::ConfigRefused(_)
+            | Self::SecretSet(_)
+            | Self::SecretRemoved(_) => None,
+        }
+    }
+
+    /// The action it belongs to.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only three kinds belong to an action")]
+    pub fn action(&self) -> Option<ActionId> {
+        match self {
+            Self::ActionRefused(e) => Some(e.action),
+            Self::ActionIntended(e) => Some(e.action),
+            Self::ActionClosed(e) => Some(e.action),
+            _ => None,
+        }
+    }
+
+    /// The service it concerns.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only actions concern a service")]
+    pub fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::ActionRefused(e) => e.request.as_ref().map(|request| &request.service),
+            Self::ActionIntended(e) => Some(&e.request.service),
+            Self::ActionClosed(e) => Some(&e.service),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a refusal.
+    pub fn denied(&self) -> bool {
+        matches!(self, Self::ActionRefused(_) | Self::ConnectionRefused(_))
+    }
+}
+
 /// One leaf of the evidence log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
@@ -425,5 +506,128 @@ impl Leaf {
         }
         let event = Event::from_parts(&leaf.kind, leaf.body)?;
         Ok(Self { event, seq: leaf.seq, time: leaf.time_us })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    fn actor() -> Value {
+        json!({"spiffe_id": format!("spiffe://example.org/agent/coder/run/{ID}"), "session": ID, "run": ID,
+               "human": "unix:ann", "agent": "coder"})
+    }
+
+    fn process() -> Value {
+        json!({"start_us": 5, "pid": 7, "exec_generation": 1})
+    }
+
+    fn decided(mut more: Value) -> Value {
+        let key = json!({"policies": ["b", "a"], "permitted": true});
+        let body = json!({
+            "action": ID, "actor": actor(), "assurance": "kernel", "conn": ID, "process": process(),
+            "keys": {"policy_digest": "00", "human": key, "agent": key},
+            "request": {"service": "forge", "path": "/a\u{7f}\u{1}\u{e9}\"\\", "operation": "forge/read",
+                "method": "GET", "host": "forge.test", "effect": "read", "arguments": {"z": "1", "a": "2"}},
+            "tool_path": [{"name": "unix:ann", "kind": "human", "how": "observed"}],
+        });
+        if let (Some(more), Value::Object(body)) = (more.as_object_mut(), body) {
+            more.extend(body);
+        }
+        more
+    }
+
+    /// One body of every kind with every optional field present.
+    fn bodies() -> Vec<(&'static str, Value)> {
+        vec![
+            ("node.started", json!({"version": "1", "dangers": ["x"], "assurance": "kernel-lsm"})),
+            ("node.stopped", json!({"cut": 1})),
+            ("evidence.dropped", json!({"count": 3})),
+            ("evidence.recovered", json!({"replayed": 3, "cut": 1, "abandoned": 2})),
+            ("config.loaded", json!({"uid": 0, "policy_digest": "00", "config_digest": "11"})),
+            ("config.refused", json!({"uid": 0, "problems": 2})),
+            ("secret.set", json!({"uid": 0, "name": "token"})),
+            ("secret.removed", json!({"uid": 0, "name": "token"})),
+            (
+                "session.opened",
+                json!({"uid": 1, "script": {"sha256": "00", "path": "/x.py", "how": "inferred"}, "purpose": "p",
+                "process": process(), "login_uid": 1, "dangers": ["without_namespaces"],
+                "expires_us": 9, "exe_sha256": "00", "exe": "/bin/x", "audit_session": 4,
+                "assurance": "kernel", "actor": actor()}),
+            ),
+            ("session.ended", json!({"cause": "exited", "actor": actor()})),
+            (
+                "process.executed",
+                json!({"process": process(), "parent": 1, "exe": "/bin/x", "actor": actor()}),
+            ),
+            (
+                "connection.refused",
+                json!({"transport": "tcp", "reason": "session.no_run", "process": process(),
+                "destination": "x:1", "conn": ID, "actor": actor()}),
+            ),
+            ("action.refused", decided(json!({"reason": "policy.agent_not_permitted"}))),
+            ("action.intended", decided(json!({}))),
+            (
+                "action.closed",
+                json!({"status": 200, "service": "forge", "scrubbed": 0, "actor": actor(),
+                "reason": "gate.client_gone", "outcome": "completed", "operation": "forge/read", "lease": ID,
+                "lease_fate": "standing", "duration_us": 5, "bytes_up": 1, "bytes_down": 2, "action": ID}),
+            ),
+        ]
+    }
+
+    /// RFC 8785 for the values that leaves have: ASCII keys, whole numbers.
+    fn jcs(value: &Value) -> String {
+        match value {
+            Value::Object(map) => {
+                let mut keys: Vec<_> = map.iter().collect();
+                keys.sort_by(|a, b| a.0.cmp(b.0));
+                let fields: Vec<_> =
+                    keys.iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), jcs(v))).collect();
+                format!("{{{}}}", fields.join(","))
+            }
+            Value::Array(items) => {
+                format!("[{}]", items.iter().map(jcs).collect::<Vec<_>>().join(","))
+            }
+            _ => value.to_string(),
+        }
+    }
+
+    fn leaf(kind: &str, body: &Value, version: u32) -> String {
+        json!({"v": version, "kind": kind, "seq": 3, "time_us": 4, "body": body}).to_string()
+    }
+
+    #[test]
+    fn every_event_is_written_in_its_sorted_form_and_reads_back() {
+        let bodies = bodies();
+        assert_eq!(bodies.iter().map(|b| b.0).collect::<Vec<_>>(), Event::KINDS, "a sample of every kind");
+        for (kind, body) in bodies {
+            let parsed = Leaf::decode(leaf(kind, &body, 1).as_bytes()).unwrap();
+            let encoded = parsed.encode().unwrap();
+            let value: Value = serde_json::from_slice(&encoded).unwrap();
+            assert_eq!(String::from_utf8(encoded.clone()).unwrap(), jcs(&value), "{kind}: field order");
+            assert_eq!(jcs(&value["body"]), jcs(&body), "{kind}: a field was lost, or the sample lacks one");
+            assert_eq!(Leaf::decode(&encoded).unwrap(), parsed);
+            assert_eq!(parsed.event.kind(), kind);
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_refused() {
+        let body = json!({"cut": 1});
+        assert!(matches!(Leaf::decode(leaf("node.slept", &body, 1).as_bytes()), Err(LeafError::Kind(_))));
+        let newer = Leaf::decode(leaf("node.stopped", &body, 2).as_bytes());
+        assert!(matches!(newer, Err(LeafError::Version(2))));
+        let extra = json!({"cut": 1, "more": 1});
+        assert!(matches!(
+            Leaf::decode(leaf("node.stopped", &extra, 1).as_bytes()),
+            Err(LeafError::Malformed(_))
+        ));
+        for bytes in [&b""[..], b"{", b"[]", b"\xff", b"{\"v\":1}"] {
+            assert!(Leaf::decode(bytes).is_err());
+        }
     }
 }
