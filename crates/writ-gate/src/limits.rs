@@ -75,3 +75,14 @@ pub const DETERMINING_POLICIES_MAX: usize = 32;
 pub const POLICY_ID_BYTES_MAX: usize = 128;
 /// Agents, and humans, whose slices of the policy set are kept; past it they are built anew.
 pub const POLICY_VIEWS_MAX: usize = 256;
+
+/// Control connections held at once, of users other than root.
+pub const CONTROL_CONNECTIONS_MAX: usize = 256;
+/// Control connections of one uid held at once: nobody can keep others, or root, from being heard.
+pub const CONTROL_CONNECTIONS_PER_UID_MAX: usize = 32;
+/// A control request's body; secrets and command lines are the largest.
+pub const CONTROL_BODY_BYTES_MAX: usize = 256 * 1024;
+/// To receive a control request, and to answer it unless it is a stream.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+/// For control requests under way to end when the daemon stops.
+pub const CONTROL_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
