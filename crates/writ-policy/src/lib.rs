@@ -1,1 +1,35 @@
-//! placeholder
+//! The two keys: Cedar policies, asked once with the agent and once with the human as principal.
+//!
+//! [`PolicySet::load`] turns policy text and the catalog's services into a checked set, or into every problem at
+//! once. [`Engine`] answers [`writ_gate::Decide`] from the set in force. [`check`] and [`run_samples`] are what
+//! `writ policy check` and `writ policy test` print; [`explain`] says a verdict in sentences.
+//!
+//! Not here: reading files (the caller has the text), what an operation is (the catalog), what follows from a
+//! verdict (the gate). Nothing does I/O or reads a clock (I6).
+//!
+//! Invariant: what is missing to decide means no (I8). A slice of the set gives the same decision, the same
+//! determining policies and the same errors as Cedar's own authorizer over the whole set.
+
+#![forbid(unsafe_code)]
+
+mod engine;
+mod explain;
+mod index;
+mod load;
+mod place;
+mod sample;
+mod schema;
+mod set;
+mod slice;
+mod turn;
+mod view;
+mod words;
+
+pub use engine::Engine;
+pub use explain::explain;
+pub use sample::{Expect, Outcome, Report, SAMPLE_KEYS, Sample, read_samples, run_samples};
+pub use schema::schema_text;
+pub use set::{Checked, PolicySet, check};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Deciding: both keys, from the set in force.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cedar_policy::{Context, EntityUid, Request, RestrictedExpression};
+use writ_core::event::{Key, Keys};
+use writ_core::{Operation, Reason, Service};
+use writ_gate::{Decide, Session, Verdict};
+
+use crate::set::{Known, PolicySet};
+use crate::slice::Slice;
+use crate::turn::{Turn, reason, recorded};
+use crate::view::{View, Views};
+
+/// Decides by the policy set in force, which can be replaced at any time; a decision uses one set from start to end.
+#[derive(Debug)]
+pub struct Engine {
+    current: ArcSwap<Snapshot>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    set: Arc<PolicySet>,
+    views: Views,
+}
+
+impl Engine {
+    /// An engine with this set in force.
+    pub fn new(set: Arc<PolicySet>) -> Self {
+        Self { current: ArcSwap::from_pointee(Snapshot { set, views: Views::default() }) }
+    }
+
+    /// Puts another set in force, for every decision that begins from now on.
+    pub fn replace(&self, set: Arc<PolicySet>) {
+        self.current.store(Arc::new(Snapshot { set, views: Views::default() }));
+    }
+
+    /// The set in force.
+    pub fn set(&self) -> Arc<PolicySet> {
+        Arc::clone(&self.current.load().set)
+    }
+}
+
+impl Decide for Engine {
+    fn reach(&self, session: &Session, service: &Service) -> Verdict {
+        self.current.load().reach(session, service)
+    }
+
+    fn decide(&self, session: &Session, service: &Service, operation: &Operation) -> Verdict {
+        self.current.load().decide(session, service, operation)
+    }
+}
+
+/// One question, as both keys are asked it.
+struct Asked<'a> {
+    session: &'a Session,
+    operation: &'a Operation,
+    known: &'a Known,
+    resource: &'a EntityUid,
+    /// The human's view, which knows the groups: conditions of either key may ask for them.
+    human: &'a View,
+}
+
+impl Snapshot {
+    fn decide(&self, session: &Session, service: &Service, operation: &Operation) -> Verdict {
+        let Some((known, resource)) = self.set.known(service, operation) else {
+            return self.unknown(operation);
+        };
+        let facts = session.facts();
+        let agent = self.views.agent(&self.set, &facts.agent);
+        let human = self.views.human(&self.set, &facts.human);
+        let (Some(agent_slice), Some(human_slice)) =
+            (agent.slice(&self.set, known), human.slice(&self.set, known))
+        else {
+            return self.failed();
+        };
+        let asked = Asked { session, operation, known, resource, human: &human };
+        let needs_context = agent_slice.is_conditional() || human_slice.is_conditional();
+        let context = if needs_context { self.context(&asked) } else { None };
+        let (agent_key, agent_turn) = self.key(&asked, &agent.principal, agent_slice, context.as_ref());
+        let (human_key, human_turn) = self.key(&asked, &human.principal, human_slice, context.as_ref());
+        self.verdict(agent_key, human_key, reason(agent_turn, human_turn))
+    }
+
+    /// Asks one key. Conditions that cannot be asked, because there is no context or no request, make it fail.
+    fn key(
+        &self,
+        asked: &Asked<'_>,
+        principal: &EntityUid,
+        slice: &Slice,
+        context: Option<&Context>,
+    ) -> (Key, Turn) {
+        if !slice.is_conditional() {
+            return slice.settled();
+        }
+        let request = context.and_then(|context| {
+            let (action, resource) = (asked.known.action.clone(), asked.resource.clone());
+            // Without a schema: the context was built to it, and the names were checked to be the set's.
+            Request::new(principal.clone(), action, resource, context.clone(), None).ok()
+        });
+        match (request, asked.human.entities()) {
+            (Some(request), Some(entities)) => {
+                let answer = slice.answer(&self.set.authorizer, &request, entities);
+                for (policy, _) in &answer.failed {
+                    tracing::warn!(target: "writ::policy", %policy, "policy could not be evaluated");
+                }
+                answer.key()
+            }
+            _ => (no_key(), Turn::Failed),
+        }
+    }
+
+    /// The context, which is the same for both keys.
+    fn context(&self, asked: &Asked<'_>) -> Option<Context> {
+        let facts = asked.session.facts();
+        let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+        let agent = crate::schema::entity(&self.set.types.agent, facts.agent.as_str());
+        let session = RestrictedExpression::new_record([
+            ("agent".to_owned(), RestrictedExpression::new_entity_uid(agent)),
+            ("assurance".to_owned(), text(facts.assurance.as_str())),
+            ("human".to_owned(), RestrictedExpression::new_entity_uid(asked.human.principal.clone())),
+            ("id".to_owned(), text(&facts.id.to_string())),
+            ("purpose".to_owned(), text(&facts.purpose)),
+        ]);
+        let arguments = asked.operation.arguments.iter().map(|(name, value)| (name.clone(), text(value)));
+        let args = RestrictedExpression::new_record(arguments);
+        Context::from_pairs([("args".to_owned(), args.ok()?), ("session".to_owned(), session.ok()?)]).ok()
+    }
+
+    /// Whether some operation could be permitted. Conditions count as fulfilled, so this never says no to a service
+    /// at which a decision could say yes.
+    fn reach(&self, session: &Session, service: &Service) -> Verdict {
+        let facts = session.facts();
+        let agent = self.views.agent(&self.set, &facts.agent);
+        let human = self.views.human(&self.set, &facts.human);
+        let mut both = [Chance::default(), Chance::default()];
+        for rule in &service.operations {
+            let Some(known) = self.set.operations.get(&rule.name) else { continue };
+            let agrees = known.shape.service == service.name;
+            let slices = (agent.slice(&self.set, known), human.slice(&self.set, known));
+            let (true, (Some(agent), Some(human))) = (agrees, slices) else { continue };
+            if agent.hopes().next().is_some() && human.hopes().next().is_some() {
+                return self.verdict(hope(agent), hope(human), None);
+            }
+            let [agent_chance, human_chance] = &mut both;
+            agent_chance.add(agent);
+            human_chance.add(human);
+        }
+        let [agent, human] = both;
+        let mut turns = (agent.turn(), human.turn());
+        if turns == (Turn::Permitted, Turn::Permitted) {
+            // Each may do something there, but nothing that both may.
+            turns.1 = Turn::NotPermitted;
+        }
+        self.verdict(agent.key(turns.0), human.key(turns.1), reason(turns.0, turns.1))
+    }
+
+    /// The set does not know the operation: no policy can speak of it. Known under other facts: contradictory.
+    fn unknown(&self, operation: &Operation) -> Verdict {
+        if self.set.operations.contains_key(&operation.rule.name) {
+            return self.failed();
+        }
+        self.verdict(no_key(), no_key(), Some(Reason::AgentNotPermitted))
+    }
+
+    fn failed(&self) -> Verdict {
+        self.verdict(no_key(), no_key(), Some(Reason::PolicyError))
+    }
+
+    fn verdict(&self, agent: Key, human: Key, reason: Option<Reason>) -> Verdict {
+        Verdict { keys: Keys { agent, human, policy_digest: self.set.digest.clone() }, reason }
+    }
+}
+
+fn no_key() -> Key {
+    Key { permitted: false, policies: Vec::new() }
+}
+
+fn hope(slice: &Slice) -> Key {
+    Key { permitted: true, policies: recorded(slice.hopes()) }
+}
+
+/// What one key could do at a service.
+#[derive(Debug, Default)]
+struct Chance {
+    hopes: Vec<Arc<str>>,
+    forbids: Vec<Arc<str>>,
+}
+
+impl Chance {
+    fn add(&mut self, slice: &Slice) {
+        self.hopes.extend(slice.hopes().cloned());
+        self.forbids.extend(slice.forbids().iter().cloned());
+    }
+
+    fn turn(&self) -> Turn {
+        if !self.hopes.is_empty() {
+            Turn::Permitted
+        } else if self.forbids.is_empty() {
+            Turn::NotPermitted
+        } else {
+            Turn::Forbidden
+        }
+    }
+
+    fn key(&self, turn: Turn) -> Key {
+        let policies = match turn {
+            Turn::Permitted => recorded(self.hopes.iter()),
+            Turn::Forbidden => recorded(self.forbids.iter()),
+            Turn::NotPermitted | Turn::Failed => Vec::new(),
+        };
+        Key { permitted: turn == Turn::Permitted, policies }
+    }
+}

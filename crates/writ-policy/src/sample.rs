@@ -1,0 +1,244 @@
+//! Samples: questions with the answers that a policy must give. They are tests, documentation and demo at once.
+//!
+//! A sample is decided by the same [`Engine`] as a real action, for a session made up for it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use writ_core::config::{self, KeyDoc, Place, Problems, Setting, Table, Value, Wrong};
+use writ_core::{
+    AgentName, Assurance, HumanId, Operation, OperationName, Reason, RunId, Service, SessionId, Timestamp,
+    TrustDomain,
+};
+use writ_gate::{Decide, Human, Session, SessionFacts, Verdict};
+
+use crate::engine::Engine;
+use crate::explain::explain;
+use crate::schema::shapes;
+use crate::set::PolicySet;
+use crate::words::nearest;
+
+/// The keys of a file of samples.
+pub const SAMPLE_KEYS: &[KeyDoc] = &[
+    KeyDoc::required("sample.title", "text", "What the sample shows."),
+    KeyDoc::required("sample.agent", "agent name", "The agent that asks."),
+    KeyDoc::required("sample.human", "human id", "The human behind it, `unix:NAME`."),
+    KeyDoc::optional("sample.groups", "list of texts", "none", "The human's groups, `unix:NAME` each."),
+    KeyDoc::defaulted("sample.purpose", "text", "\"\"", "The purpose of the session."),
+    KeyDoc::defaulted(
+        "sample.assurance",
+        "`kernel` or `kernel-lsm`",
+        "\"kernel\"",
+        "How strongly it is enforced.",
+    ),
+    KeyDoc::required("sample.operation", "operation name", "What is asked for: `service/operation`."),
+    KeyDoc::optional(
+        "sample.arguments.*",
+        "text",
+        "none",
+        "The arguments that the path carries, all of them.",
+    ),
+    KeyDoc::required("sample.expect", "`permit` or `refuse`", "What must be answered."),
+    KeyDoc::optional(
+        "sample.reason",
+        "reason code",
+        "any reason",
+        "Why it must be refused: `policy.agent_forbidden`.",
+    ),
+];
+
+/// What a sample expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Both keys turn.
+    Permit,
+    /// They do not; for this reason, if one is given.
+    Refuse(Option<Reason>),
+}
+
+impl Expect {
+    /// Whether the verdict is as expected.
+    pub fn is_met(self, verdict: &Verdict) -> bool {
+        match self {
+            Self::Permit => verdict.permits(),
+            Self::Refuse(None) => !verdict.permits(),
+            Self::Refuse(Some(reason)) => !verdict.permits() && verdict.refusal() == reason,
+        }
+    }
+}
+
+/// One question and its answer.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Where it stands.
+    pub place: Place,
+    /// What it shows.
+    pub title: String,
+    /// Who asks, and for whom: a session made up for it.
+    pub session: Arc<Session>,
+    /// At which service.
+    pub service: Arc<Service>,
+    /// What.
+    pub operation: Operation,
+    /// The answer that is right.
+    pub expect: Expect,
+}
+
+/// A sample with the answer that was given.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The sample.
+    pub sample: Sample,
+    /// What was answered.
+    pub verdict: Verdict,
+    /// The answer in sentences.
+    pub explanation: String,
+    /// Whether it is as expected.
+    pub passed: bool,
+}
+
+/// What running samples gave, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// One for each sample.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Report {
+    /// How many were not answered as expected.
+    pub fn failures(&self) -> usize {
+        self.outcomes.iter().filter(|outcome| !outcome.passed).count()
+    }
+
+    /// Whether every sample was answered as expected. True when there is none.
+    pub fn passed(&self) -> bool {
+        self.failures() == 0
+    }
+}
+
+/// Runs samples against a policy set.
+pub fn run_samples(set: &Arc<PolicySet>, samples: &[Sample]) -> Report {
+    let engine = Engine::new(Arc::clone(set));
+    let run = |sample: &Sample| {
+        let verdict = engine.decide(&sample.session, &sample.service, &sample.operation);
+        Outcome {
+            explanation: explain(&verdict),
+            passed: sample.expect.is_met(&verdict),
+            sample: sample.clone(),
+            verdict,
+        }
+    };
+    Report { outcomes: samples.iter().map(run).collect() }
+}
+
+/// Reads files of samples; all problems come at once. Operations and arguments must be the catalog's.
+pub fn read_samples(files: &[(PathBuf, String)], services: &[Arc<Service>]) -> Result<Vec<Sample>, Problems> {
+    let mut problems = Problems::default();
+    let mut samples = Vec::new();
+    for (path, text) in files {
+        let read = |root: &Table<'_>| {
+            let all: Vec<Option<Sample>> =
+                root.tables("sample").iter().map(|table| sample(table, services)).collect();
+            all.into_iter().collect::<Option<Vec<Sample>>>()
+        };
+        let file = path.to_string_lossy();
+        samples.extend(config::read(&file, text, SAMPLE_KEYS, &mut problems, read).into_iter().flatten());
+    }
+    problems.or(samples)
+}
+
+fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
+    let title = table.required("title");
+    let agent = table.required::<Word<AgentName>>("agent");
+    let human = table.required::<Word<HumanId>>("human");
+    let groups = table.list::<String>("groups");
+    let purpose = table.defaulted::<String>("purpose");
+    let assurance = table.defaulted::<Word<Assurance>>("assurance");
+    let name = table.required::<OperationName>("operation");
+    let arguments = table.map::<String>("arguments");
+    let permits = table.required::<Word<Answered>>("expect");
+    let reason = table.optional::<Word<Reason>>("reason").map(|word| word.0);
+    let (service, operation) = operation(table, &name?, arguments, services)?;
+    let expect = match (permits?.0, reason) {
+        (Answered(true), None) => Expect::Permit,
+        (Answered(false), reason) => Expect::Refuse(reason),
+        (Answered(true), Some(_)) => {
+            table.problem("reason", "a permit has no reason", Some("leave it out, or expect `refuse`"));
+            return None;
+        }
+    };
+    let who = SessionFacts {
+        id: SessionId::from_bits(0),
+        run: RunId::from_bits(0),
+        spiffe_id: TrustDomain::new("sample").ok()?.run_id(&agent.as_ref()?.0, RunId::from_bits(0)),
+        agent: agent?.0,
+        human: Human { id: human?.0, groups, uid: 0, login_uid: None, audit_session: None },
+        purpose: purpose?,
+        opened: Timestamp::from_micros(0),
+        expires: Timestamp::from_micros(0),
+        assurance: assurance?.0,
+    };
+    let session = Arc::new(Session::new(who));
+    Some(Sample { place: table.place("title"), title: title?, session, service, operation, expect })
+}
+
+fn operation(
+    table: &Table<'_>,
+    name: &OperationName,
+    arguments: BTreeMap<String, String>,
+    services: &[Arc<Service>],
+) -> Option<(Arc<Service>, Operation)> {
+    let rules = services.iter().flat_map(|s| s.operations.iter().map(move |rule| (s, rule)));
+    let Some((service, rule)) = rules.clone().find(|(_, rule)| rule.name == *name) else {
+        let near = nearest(name.as_str(), rules.map(|(_, rule)| rule.name.as_str()));
+        let hint = near.map(|near| format!("did you mean `{near}`?"));
+        table.problem("operation", format!("no operation `{name}`"), hint.as_deref());
+        return None;
+    };
+    let shapes = shapes(std::slice::from_ref(service), &mut Problems::default());
+    if let Some(shape) = shapes.get(name).filter(|shape| !shape.covers(&arguments)) {
+        let needed: Vec<&str> = shape.required.iter().map(String::as_str).collect();
+        let hint = format!("it has {}", needed.join(", "));
+        table.problem("arguments", format!("not the arguments of `{name}`"), Some(&hint));
+        return None;
+    }
+    Some((Arc::clone(service), Operation { rule: Arc::clone(rule), arguments }))
+}
+
+/// A word of a sample, parsed.
+struct Word<T>(T);
+
+macro_rules! words {
+    ($($type:ty, $expected:literal, $example:literal, $read:expr;)*) => {
+        $(impl Setting for Word<$type> {
+            const EXPECTED: &'static str = $expected;
+            const EXAMPLE: &'static str = $example;
+            fn read(value: &Value<'_>) -> Result<Self, Wrong> {
+                let read: fn(&Value<'_>) -> Result<$type, Wrong> = $read;
+                read(value).map(Self)
+            }
+        })*
+    };
+}
+
+#[derive(Clone, Copy)]
+struct Answered(bool);
+
+words! {
+    AgentName, "an agent name", "\"coder\"", |value| value.parse();
+    HumanId, "a human id", "\"unix:alice\"", |value| value.parse();
+    Assurance, "an assurance", "\"kernel\"", |value| value.one_of(&[
+        (Assurance::Kernel.as_str(), Assurance::Kernel),
+        (Assurance::KernelLsm.as_str(), Assurance::KernelLsm),
+    ]);
+    Answered, "`permit` or `refuse`", "\"permit\"", |value| value.one_of(&[
+        ("permit", Answered(true)),
+        ("refuse", Answered(false)),
+    ]);
+    Reason, "a reason code", "\"policy.agent_forbidden\"", |value| {
+        let codes: Vec<(&str, Reason)> = Reason::ALL.iter().map(|r| (r.code(), *r))
+            .filter(|(code, _)| code.starts_with("policy.")).collect();
+        value.one_of(&codes)
+    };
+}

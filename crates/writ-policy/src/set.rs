@@ -1,0 +1,127 @@
+//! A checked policy set: everything that deciding needs and that does not depend on who asks.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cedar_policy::{Authorizer, Entities, EntityUid};
+use writ_core::config::{Problem, Problems};
+use writ_core::{Operation, OperationName, Service, ServiceName};
+
+use crate::index::{Anchors, Index};
+use crate::load;
+use crate::schema::{Shape, Types};
+use crate::slice::{Rule, Shared, Slice};
+
+/// A set of policies that was checked against the operations of a catalog. Immutable; shared.
+///
+/// A set without policies is valid and refuses everything.
+#[derive(Debug)]
+pub struct PolicySet {
+    pub(crate) types: Types,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) index: Index,
+    pub(crate) operations: HashMap<OperationName, Known>,
+    pub(crate) services: HashMap<ServiceName, EntityUid>,
+    /// The actions and their groups.
+    pub(crate) actions: Entities,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) shared: Shared,
+    pub(crate) digest: String,
+    pub(crate) schema: String,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// An operation that the set was checked against.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Its number, from 0 without gaps.
+    pub(crate) number: usize,
+    pub(crate) action: EntityUid,
+    pub(crate) shape: Shape,
+}
+
+impl PolicySet {
+    /// Reads and checks the policy files of one folder against the catalog's services. All problems come at once.
+    ///
+    /// Pure. The order of the files does not matter; a path is only used in messages and, without folder and ending,
+    /// in the ids of policies that have no `@id("...")`: `FILE#N`, counted from 1.
+    pub fn load(files: &[(PathBuf, String)], services: &[Arc<Service>]) -> Result<Self, Problems> {
+        load::load(files, services)
+    }
+
+    /// SHA-256 over schema and policies, hex. Comments, white space and the order of files do not change it.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there is no policy, so that everything is refused.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The ids of the policies, in the order of files and lines.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| &*rule.id)
+    }
+
+    /// The schema that the policies were checked against, in Cedar's schema language.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// What is suspicious but valid: policies that can never apply to anything in the catalog.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// The operation, if the set knows it just as the request has it: anything else is contradictory.
+    pub(crate) fn known(&self, service: &Service, operation: &Operation) -> Option<(&Known, &EntityUid)> {
+        let known = self.operations.get(&operation.rule.name)?;
+        let shape = &known.shape;
+        let agrees = shape.service == service.name
+            && shape.effect == operation.rule.effect
+            && shape.covers(&operation.arguments);
+        Some((known, self.services.get(&service.name)?)).filter(|_| agrees)
+    }
+
+    /// The slice for one principal and operation; `entities` holds the principal's ancestors.
+    pub(crate) fn slice(&self, principal: &EntityUid, operation: &Known, entities: &Entities) -> Slice {
+        let action = Anchors::of(&operation.action, &self.actions);
+        let resource = self.services.get(&operation.shape.service);
+        let candidates = resource.map_or_else(Vec::new, |resource| {
+            let resource = Anchors::of(resource, &self.actions);
+            self.index.candidates(&Anchors::of(principal, entities), &action, &resource)
+        });
+        Slice::new(&candidates, &self.rules, &self.shared)
+    }
+}
+
+/// What `writ policy check` says of a valid folder.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Checked {
+    /// How many policies.
+    pub policies: usize,
+    /// How many operations they were checked against.
+    pub operations: usize,
+    /// The digest of the set.
+    pub digest: String,
+    /// What is suspicious but valid.
+    pub warnings: Vec<Problem>,
+}
+
+/// Checks the policy files of a folder as [`PolicySet::load`] does, and sums up.
+pub fn check(files: &[(PathBuf, String)], services: &[Arc<Service>]) -> Result<Checked, Problems> {
+    let set = PolicySet::load(files, services)?;
+    Ok(Checked {
+        policies: set.len(),
+        operations: set.operations.len(),
+        digest: set.digest,
+        warnings: set.warnings,
+    })
+}
