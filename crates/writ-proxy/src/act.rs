@@ -1,0 +1,121 @@
+//! One request, from its head to the head of its answer: the five steps, in order.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use writ_core::Reason;
+use writ_core::service::RequestHead;
+use writ_gate::{Asked, Refusal};
+
+use crate::body::{AgentBody, Answer, Transfer};
+use crate::head::{self, Upgrade};
+use crate::lane::Outgoing;
+use crate::line::Line;
+use crate::running::Running;
+use crate::upgrade;
+use crate::upstream::pool::Alpn;
+
+impl Line {
+    /// Decides the request and, if it is permitted, relays it up to the head of the answer.
+    pub(crate) async fn act(
+        self: &Arc<Self>,
+        number: u64,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Refusal> {
+        if let Some(reason) = self.refused {
+            return Err(Refusal { reason, action: None });
+        }
+        let asked = self.judge(number, &request).map_err(|reason| self.reject(reason))?;
+        let agent_side = (asked == Upgrade::WebSocket).then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, incoming) = request.into_parts();
+        let exchange = self.shared.gate.action(&self.admitted, self.asked(&parts)).await?;
+        let action = exchange.action();
+        let failed = |reason| Refusal { reason, action: Some(action) };
+        let transfer = Arc::new(Transfer::new(self.wire.clone()));
+        let running = Running::new(exchange, Arc::clone(&transfer), self.shared.stop.clone());
+        if let Err(reason) = self.prepare(&mut parts, &running, asked) {
+            running.fail(reason);
+            return Err(failed(reason));
+        }
+        if let Some(agent_side) = agent_side {
+            return upgrade::relay(self, parts, running, agent_side).await.map_err(failed);
+        }
+        self.exchange(parts, incoming, running).await.map_err(failed)
+    }
+
+    /// What can be said without asking anybody: is it strict, is it for this place, is it something we relay?
+    fn judge(&self, number: u64, request: &Request<Incoming>) -> Result<Upgrade, Reason> {
+        if let Some(wire) = &self.wire {
+            wire.verdict(number)?;
+        }
+        head::check(request, &self.target.place)?;
+        head::upgrade(request)
+    }
+
+    fn reject(&self, reason: Reason) -> Refusal {
+        self.shared.gate.reject(&self.admitted, reason)
+    }
+
+    fn asked<'a>(&'a self, parts: &'a Parts) -> Asked<'a> {
+        let (path, query) = (parts.uri.path(), parts.uri.query());
+        Asked { host: &self.target.place.host, head: RequestHead { method: parts.method.as_str(), path, query } }
+    }
+
+    /// Makes the request fit to go on: the agent's own credentials go, the lent one takes its place.
+    fn prepare(&self, parts: &mut Parts, running: &Running, asked: Upgrade) -> Result<(), Reason> {
+        let trailers = head::lists(&parts.headers, &header::TE, "trailers");
+        head::strip_hop(&mut parts.headers);
+        // Answered here, after the permit: the service is sent the body at once.
+        parts.headers.remove(header::EXPECT);
+        if trailers {
+            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        let credentials = running.exchange().map(writ_gate::Exchange::credentials).unwrap_or_default();
+        if !credentials.is_empty() {
+            if !self.target.may_carry_credential() {
+                return Err(Reason::UnsafeChannel);
+            }
+            head::limit_encodings(&mut parts.headers);
+            for c in credentials { // PLACE
+                let v = format!("Bearer {}", c.secret.expose()); // PLACE
+                if let Ok(v) = HeaderValue::try_from(v) { parts.headers.insert(header::AUTHORIZATION, v); } // PLACE
+            } // PLACE
+        }
+        let _ = asked;
+        Ok(())
+    }
+
+    async fn exchange(
+        self: &Arc<Self>,
+        parts: Parts,
+        incoming: Incoming,
+        mut running: Running,
+    ) -> Result<Response<Answer>, Reason> {
+        let wants = if parts.version == Version::HTTP_2 { Alpn::Http2 } else { Alpn::Http1 };
+        let transfer = Arc::clone(running.transfer());
+        let body = AgentBody::new(incoming, Arc::clone(&transfer));
+        let outgoing = Outgoing { parts, body, transfer, wants };
+        let answer = match self.lane().send(&self.target, outgoing).await {
+            Ok(answer) => answer,
+            Err(reason) => {
+                running.fail(reason);
+                return Err(reason);
+            }
+        };
+        let (mut parts, body) = answer.into_parts();
+        running.answered(parts.status.as_u16());
+        head::strip_answer(&mut parts.headers);
+        parts.extensions.clear();
+        let mut ready = Some((body, running));
+        let answer = poll_fn(|cx| match ready.take() {
+            Some((body, running)) => Poll::Ready(Answer::relay(body, running, cx)),
+            None => Poll::Pending,
+        });
+        Ok(Response::from_parts(parts, answer.await))
+    }
+}

@@ -1,0 +1,298 @@
+//! What the connections of one session share: the pool, the TLS state towards services, the count.
+//!
+//! Nothing in a lane is ever reached from another session. When the session ends, the lane is emptied.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, Uri, Version};
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio_util::task::TaskTracker;
+use writ_core::{Clock, Reason};
+use writ_gate::{Session, limits};
+
+use crate::body::{AgentBody, Transfer, UpstreamBody};
+use crate::relay::RelaySettings;
+use crate::upstream::io::Io;
+use crate::upstream::pool::{Alpn, Pool};
+use crate::upstream::wire::Wire;
+use crate::upstream::{self, SessionTrust, Target};
+
+/// The shared part of one session.
+pub(crate) struct Lane {
+    pub(crate) session: Arc<Session>,
+    pub(crate) trust: SessionTrust,
+    pub(crate) pool: Pool,
+    /// Open connections of the session.
+    pub(crate) connections: AtomicUsize,
+    /// Held while HTTP/2 is being established, so that many streams at once make one connection.
+    establishing: tokio::sync::Mutex<()>,
+    clock: Arc<dyn Clock>,
+    settings: Arc<RelaySettings>,
+    tasks: TaskTracker,
+}
+
+/// A request on its way: what it needs to be sent, and sent again.
+pub(crate) struct Outgoing {
+    pub(crate) parts: Parts,
+    pub(crate) body: AgentBody,
+    pub(crate) transfer: Arc<Transfer>,
+    pub(crate) wants: Alpn,
+}
+
+/// How an attempt failed.
+enum Attempt {
+    /// Nothing was sent; here it is back.
+    Unsent(Box<Request<AgentBody>>),
+    /// Something may have been sent.
+    Broken(Reason),
+}
+
+impl Lane {
+    pub(crate) fn new(
+        session: Arc<Session>,
+        trust: SessionTrust,
+        clock: Arc<dyn Clock>,
+        settings: Arc<RelaySettings>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            session,
+            trust,
+            pool: Pool::default(),
+            connections: AtomicUsize::new(0),
+            establishing: tokio::sync::Mutex::new(()),
+            clock,
+            settings,
+            tasks,
+        }
+    }
+
+    /// Takes a place among the session's connections.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Seat> {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(self));
+        (before < self.settings.connections_per_session_max).then_some(seat)
+    }
+
+    /// Gives an HTTP/1 connection back after its answer is complete.
+    pub(crate) fn give_back(&self, target: &Target, wire: Box<Wire>) {
+        if self.session.cause().is_none() {
+            self.pool.give(target, wire, self.clock.monotonic());
+        }
+    }
+
+    /// Drops what was idle too long; everything, once the session is over. Returns whether the lane is needed.
+    pub(crate) fn sweep(&self) -> bool {
+        if self.session.cause().is_some() {
+            self.pool.clear();
+            return self.connections.load(Ordering::Relaxed) > 0;
+        }
+        self.pool.sweep(self.clock.monotonic(), self.settings.upstream_idle_timeout);
+        true
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// A kept connection that turns out to be dead is tried once more with a new one, but only if nothing was sent,
+    /// or if the request changes nothing and has no body.
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        target: &Target,
+        outgoing: Outgoing,
+    ) -> Result<Response<UpstreamBody>, Reason> {
+        let Outgoing { mut parts, mut body, transfer, wants } = outgoing;
+        if let Some(wire) = self.pool.take(target) {
+            let again = repeatable(&parts, &body).then(|| parts.clone());
+            let request = Request::from_parts(for_http1(parts, target), body);
+            match self.on_wire(target, wire, request, &transfer).await {
+                Ok(answer) => return Ok(answer),
+                Err(Attempt::Unsent(request)) => (parts, body) = request.into_parts(),
+                Err(Attempt::Broken(reason)) => {
+                    parts = again.filter(|_| reason == Reason::UpstreamBroken).ok_or(reason)?;
+                    body = AgentBody::empty(Arc::clone(&transfer));
+                }
+            }
+        } else if let Some(shared) = self.pool.shared(target) {
+            let request = Request::from_parts(for_http2(parts, target)?, body);
+            match self.on_shared(target, shared, request, &transfer).await {
+                Ok(answer) => return Ok(answer),
+                Err(Attempt::Unsent(request)) => (parts, body) = request.into_parts(),
+                Err(Attempt::Broken(reason)) => return Err(reason),
+            }
+        }
+        let attempt = match self.establish(target, wants).await? {
+            Established::Wire(wire) => {
+                let request = Request::from_parts(for_http1(parts, target), body);
+                self.on_wire(target, wire, request, &transfer).await
+            }
+            Established::Shared(shared) => {
+                let request = Request::from_parts(for_http2(parts, target)?, body);
+                self.on_shared(target, shared, request, &transfer).await
+            }
+        };
+        attempt.map_err(|failed| match failed {
+            Attempt::Unsent(_) => Reason::UpstreamBroken,
+            Attempt::Broken(reason) => reason,
+        })
+    }
+
+    async fn establish(self: &Arc<Self>, target: &Target, wants: Alpn) -> Result<Established, Reason> {
+        let alone = wants == Alpn::Http1 || self.pool.speaks(target) == Some(Alpn::Http1);
+        let _turn = if alone { None } else { Some(self.establishing.lock().await) };
+        if let Some(shared) = self.pool.shared(target).filter(|_| !alone) {
+            return Ok(Established::Shared(shared));
+        }
+        let within = self.settings.upstream_connect_timeout;
+        let (io, speaks) = upstream::dial(target, &self.trust, wants, within).await?;
+        if speaks == Alpn::Http1 {
+            if wants == Alpn::Http2 {
+                self.pool.learn(target, Alpn::Http1);
+            }
+            return Ok(Established::Wire(Box::new(Wire::new(io).await?)));
+        }
+        let send = self.http2(io).await?;
+        self.pool.share(target, send.clone());
+        Ok(Established::Shared(send))
+    }
+
+    /// An HTTP/2 connection; its task ends with the session.
+    async fn http2(self: &Arc<Self>, io: Io) -> Result<SendRequest<AgentBody>, Reason> {
+        let window = u32::try_from(limits::BODY_WINDOW.get()).unwrap_or(u32::MAX);
+        let (send, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(window.saturating_mul(4))
+            .max_header_list_size(u32::try_from(limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|_| Reason::UpstreamBroken)?;
+        let session = Arc::clone(&self.session);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                result = connection => {
+                    if let Err(error) = result {
+                        tracing::debug!(target: "writ::proxy", %error, "an HTTP/2 connection to a service ended");
+                    }
+                }
+                () = session.ended() => {}
+            }
+        });
+        Ok(send)
+    }
+
+    async fn on_wire(
+        self: &Arc<Self>,
+        target: &Target,
+        mut wire: Box<Wire>,
+        request: Request<AgentBody>,
+        transfer: &Transfer,
+    ) -> Result<Response<UpstreamBody>, Attempt> {
+        let answer = self.in_time(transfer, wire.send(request)).await?;
+        Ok(answer.map(|incoming| UpstreamBody::on_wire(incoming, wire, target.clone(), Arc::clone(self))))
+    }
+
+    async fn on_shared(
+        &self,
+        target: &Target,
+        mut shared: SendRequest<AgentBody>,
+        request: Request<AgentBody>,
+        transfer: &Transfer,
+    ) -> Result<Response<UpstreamBody>, Attempt> {
+        let answer = self.in_time(transfer, shared.try_send_request(request)).await;
+        if matches!(answer, Err(Attempt::Unsent(_))) {
+            self.pool.unshare(target);
+        }
+        Ok(answer?.map(UpstreamBody::shared))
+    }
+
+    /// Waits for the head of an answer; the time counts from the end of the request.
+    async fn in_time<R>(
+        &self,
+        transfer: &Transfer,
+        sent: impl Future<Output = Result<R, TrySendError<Request<AgentBody>>>>,
+    ) -> Result<R, Attempt> {
+        let mut sent = pin!(sent);
+        loop {
+            let uploading = !transfer.upload_ended();
+            match tokio::time::timeout(self.settings.upstream_answer_timeout, sent.as_mut()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(mut error)) => {
+                    let reason = transfer.blame();
+                    tracing::info!(target: "writ::proxy", error = error.error() as &dyn std::error::Error, "no answer");
+                    return Err(match error.take_message() {
+                        Some(request) => Attempt::Unsent(Box::new(request)),
+                        None => Attempt::Broken(reason),
+                    });
+                }
+                Err(_) if uploading => {}
+                Err(_) => return Err(Attempt::Broken(Reason::UpstreamTimeout)),
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("session", &self.session.facts().id).finish_non_exhaustive()
+    }
+}
+
+enum Established {
+    Wire(Box<Wire>),
+    Shared(SendRequest<AgentBody>),
+}
+
+/// A place among the connections of a session, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Lane>);
+
+impl Seat {
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a request may be sent twice: safe or idempotent (RFC 9110 section 9.2.2), and nothing to send but a head.
+fn repeatable(parts: &Parts, body: &AgentBody) -> bool {
+    use http_body::Body;
+    let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
+    idempotent.contains(&parts.method) && body.is_end_stream()
+}
+
+/// The head as HTTP/1 says it: the path alone, and one `Host` written here.
+fn for_http1(mut parts: Parts, target: &Target) -> Parts {
+    let path = parts.uri.path_and_query().cloned();
+    parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    parts.version = Version::HTTP_11;
+    parts.headers.remove(header::TE);
+    if let Ok(host) = HeaderValue::try_from(target.place.authority()) {
+        parts.headers.insert(header::HOST, host);
+    }
+    parts
+}
+
+/// The head as HTTP/2 says it: scheme and authority in the target, no `Host`.
+fn for_http2(mut parts: Parts, target: &Target) -> Result<Parts, Reason> {
+    let mut uri = parts.uri.into_parts();
+    uri.scheme = Some(if target.verified() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
+    uri.authority = Some(target.place.authority().parse().map_err(|_| Reason::BadRequest)?);
+    parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadRequest)?;
+    parts.version = Version::HTTP_2;
+    parts.headers.remove(header::HOST);
+    Ok(parts)
+}
+
+/// For services that never fail.
+pub(crate) type Never = Infallible;

@@ -1,0 +1,321 @@
+//! One HTTP connection of an agent: TLS or not, HTTP/1 or HTTP/2, until it ends.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use writ_core::{HostName, Reason};
+use writ_gate::{Admitted, limits};
+
+use crate::body::Answer;
+use crate::head::Place;
+use crate::lane::{Lane, Seat};
+use crate::relay::Shared;
+use crate::strict::{self, Strict};
+use crate::tls::{self, NoTls};
+use crate::upstream::Target;
+use crate::voice;
+
+/// What the requests of one connection share.
+pub(crate) struct Line {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) admitted: Arc<Admitted>,
+    pub(crate) target: Target,
+    /// What every request is told, if the connection itself was not acceptable.
+    pub(crate) refused: Option<Reason>,
+    /// The strict reader, on an HTTP/1 connection.
+    pub(crate) wire: Option<Arc<strict::Wire>>,
+    seat: Seat,
+    /// Requests so far.
+    requests: AtomicU64,
+    /// Requests under way.
+    under_way: AtomicUsize,
+}
+
+impl Line {
+    /// The shared part of the session.
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        self.seat.lane()
+    }
+
+    /// Answers one request, whatever becomes of it.
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let _done = Done(&self.under_way);
+        let voice = voice::Voice::of(&request);
+        Ok(match self.act(number, request).await {
+            Ok(answer) => answer,
+            Err(refusal) => voice.refuse(refusal),
+        })
+    }
+
+    fn idle(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Takes back the count of a request.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection to an `https` service.
+pub(crate) async fn serve_https(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    admitted: Arc<Admitted>,
+    seat: Seat,
+    drain: CancellationToken,
+) {
+    let Some(authority) = shared.authorities.get(admitted.session().facts().id) else {
+        tracing::warn!(target: "writ::proxy", "a session without a certificate authority");
+        shared.gate.reject(&admitted, Reason::NotReady);
+        return;
+    };
+    let accepted = tls::accept(stream, &admitted, &authority);
+    let secured = match tokio::time::timeout(shared.settings.hello_timeout, accepted).await {
+        Ok(Ok(secured)) => secured,
+        Ok(Err(no_tls)) => return without_tls(&shared, &admitted, no_tls).await,
+        Err(_) => return,
+    };
+    drop(authority);
+    if let Some(reason) = secured.refused {
+        shared.gate.reject(&admitted, reason);
+    }
+    let h2 = secured.stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let place = place(&admitted, secured.host, true);
+    let (io, refused) = (secured.stream, secured.refused);
+    let opened = Opened { shared, admitted, place, refused, seat };
+    if h2 { serve_http2(opened, io, drain).await } else { serve_http1(opened, io, drain).await }
+}
+
+/// A connection to an `http` service.
+pub(crate) async fn serve_http(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    admitted: Arc<Admitted>,
+    seat: Seat,
+    drain: CancellationToken,
+) {
+    let Some(host) = some_name(&admitted) else {
+        shared.gate.reject(&admitted, Reason::UnknownDestination);
+        return;
+    };
+    let place = place(&admitted, host, false);
+    serve_http1(Opened { shared, admitted, place, refused: None, seat }, stream, drain).await;
+}
+
+async fn without_tls(shared: &Arc<Shared>, admitted: &Arc<Admitted>, no_tls: NoTls) {
+    match no_tls {
+        NoTls::Refused(reason) => {
+            shared.gate.reject(admitted, reason);
+        }
+        NoTls::Plain(mut stream, first) => {
+            let refusal = shared.gate.reject(admitted, Reason::NotTls);
+            if first.is_ascii_uppercase() {
+                let told = async {
+                    stream.write_all(&voice::plain(refusal)).await?;
+                    stream.shutdown().await?;
+                    tls::discard(&mut stream).await
+                };
+                let within = shared.settings.hello_timeout;
+                drop(tokio::time::timeout(within, told).await);
+            }
+        }
+        NoTls::Gone(error) => {
+            tracing::debug!(target: "writ::proxy", %error, "a client ended the TLS handshake");
+        }
+    }
+}
+
+/// The name of the destination; for a literal address, a name of the service that lists it.
+pub(crate) fn some_name(admitted: &Admitted) -> Option<HostName> {
+    use writ_core::service::HostPattern;
+    let service = admitted.service();
+    let first = service.hosts.iter().find_map(|pattern| match pattern {
+        HostPattern::Exact(name) => Some(name.clone()),
+        HostPattern::Below(_) => None,
+    });
+    let named = || HostName::new(service.name.as_str()).ok();
+    admitted.conn().destination.name.clone().or(first).or_else(named)
+}
+
+pub(crate) fn place(admitted: &Admitted, host: HostName, tls: bool) -> Place {
+    let destination = &admitted.conn().destination;
+    let literal = destination.name.is_none().then_some(destination.address);
+    Place { host, literal, port: destination.address.port(), tls }
+}
+
+/// A connection whose destination is known.
+struct Opened {
+    shared: Arc<Shared>,
+    admitted: Arc<Admitted>,
+    place: Place,
+    refused: Option<Reason>,
+    seat: Seat,
+}
+
+impl Opened {
+    fn line(self, wire: Option<Arc<strict::Wire>>) -> Arc<Line> {
+        let Self { shared, admitted, place, refused, seat } = self;
+        let target = Target { service: Arc::clone(admitted.service()), place };
+        let (requests, under_way) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Arc::new(Line { shared, admitted, target, refused, wire, seat, requests, under_way })
+    }
+}
+
+async fn serve_http1<S>(opened: Opened, io: S, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let wire = Arc::new(strict::Wire::default());
+    let line = opened.line(Some(Arc::clone(&wire)));
+    let mut idle = IdleWatch::new(&line, Some(Arc::clone(&wire)));
+    let serving = Arc::clone(&line);
+    let service = service_fn(move |request| Arc::clone(&serving).answer(request));
+    let mut connection = pin!(
+        hyper::server::conn::http1::Builder::new()
+            .half_close(false)
+            .max_buf_size(limits::HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(Strict::new(io, wire)), service)
+            .with_upgrades()
+    );
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => return ended(&line, result),
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            verdict = idle.next() => match verdict {
+                Idle::Busy => {}
+                Idle::TooLong => connection.as_mut().graceful_shutdown(),
+                Idle::TooSlow => return,
+            }
+        }
+    }
+}
+
+async fn serve_http2<S>(opened: Opened, io: S, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let line = opened.line(None);
+    let mut idle = IdleWatch::new(&line, None);
+    let streams = Streams { tasks: line.shared.tasks.clone(), stop: CancellationToken::new() };
+    // The streams have tasks of their own, which must not outlive the connection.
+    let _cut = streams.stop.clone().drop_guard();
+    let serving = Arc::clone(&line);
+    let service = service_fn(move |request| Arc::clone(&serving).answer(request));
+    let window = u32::try_from(limits::BODY_WINDOW.get()).unwrap_or(u32::MAX);
+    let mut connection = pin!(
+        hyper::server::conn::http2::Builder::new(streams)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(window.saturating_mul(4))
+            .max_send_buf_size(limits::BODY_WINDOW.as_usize())
+            .max_concurrent_streams(limits::H2_STREAMS_MAX)
+            .max_header_list_size(u32::try_from(limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+            .serve_connection(TokioIo::new(io), service)
+    );
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => return ended(&line, result),
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            verdict = idle.next() => match verdict {
+                Idle::Busy => {}
+                Idle::TooLong | Idle::TooSlow => connection.as_mut().graceful_shutdown(),
+            }
+        }
+    }
+}
+
+fn ended(line: &Line, result: hyper::Result<()>) {
+    let Err(error) = result else { return };
+    // What the strict reader let through and the parser still did not take.
+    if error.is_parse() {
+        line.shared.gate.reject(&line.admitted, Reason::BadRequest);
+    }
+    tracing::debug!(target: "writ::proxy", error = &error as &dyn std::error::Error, "a connection broke");
+}
+
+/// Looks now and then whether a connection is used.
+struct IdleWatch {
+    line: Arc<Line>,
+    wire: Option<Arc<strict::Wire>>,
+    seen: (u64, u64),
+    quiet_looks: u32,
+}
+
+enum Idle {
+    Busy,
+    /// Nothing was asked for too long.
+    TooLong,
+    /// A head began and does not end.
+    TooSlow,
+}
+
+impl IdleWatch {
+    fn new(line: &Arc<Line>, wire: Option<Arc<strict::Wire>>) -> Self {
+        Self { line: Arc::clone(line), wire, seen: (0, 0), quiet_looks: 0 }
+    }
+
+    /// Waits for the next look. A head may take between one and two looks: time enough for any honest client.
+    async fn next(&mut self) -> Idle {
+        let between = self.line.shared.settings.hello_timeout;
+        tokio::time::sleep(between).await;
+        let requests = self.line.requests.load(Ordering::Relaxed);
+        let now = (requests, self.wire.as_ref().map_or(0, |wire| wire.moved()));
+        let before = std::mem::replace(&mut self.seen, now);
+        if self.wire.as_ref().is_some_and(|wire| wire.partial()) && before.0 == requests {
+            self.quiet_looks += 1;
+            return if self.quiet_looks > 1 { Idle::TooSlow } else { Idle::Busy };
+        }
+        if !self.line.idle() || before != now {
+            self.quiet_looks = 0;
+            return Idle::Busy;
+        }
+        self.quiet_looks += 1;
+        let quiet = between.saturating_mul(self.quiet_looks);
+        if quiet >= self.line.shared.settings.idle_timeout { Idle::TooLong } else { Idle::Busy }
+    }
+}
+
+/// Runs the streams of one HTTP/2 connection, and cuts them when it ends.
+#[derive(Clone)]
+pub(crate) struct Streams {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(stream));
+    }
+}

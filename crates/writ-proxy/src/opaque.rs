@@ -1,0 +1,40 @@
+//! Opaque services: the connection is one action, and its bytes are not read.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use writ_core::Reason;
+use writ_core::service::RequestHead;
+use writ_gate::{Admitted, Asked};
+
+use crate::body::Transfer;
+use crate::lane::Seat;
+use crate::relay::Shared;
+use crate::running::Running;
+use crate::upstream::{self, Target};
+use crate::{line, tunnel};
+
+/// Relays one connection of a `tcp` service. No credential is ever placed: there is no place for one.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Arc<Admitted>, _seat: Seat) {
+    let Some(host) = line::some_name(&admitted) else {
+        shared.gate.reject(&admitted, Reason::UnknownDestination);
+        return;
+    };
+    let head = RequestHead { method: "CONNECT", path: "/", query: None };
+    let Ok(exchange) = shared.gate.action(&admitted, Asked { host: &host, head }).await else { return };
+    let transfer = Arc::new(Transfer::new(None));
+    let running = Running::new(exchange, Arc::clone(&transfer), shared.stop.clone());
+    let place = line::place(&admitted, host, false);
+    let target = Target { service: Arc::clone(admitted.service()), place };
+    let mut upstream = match upstream::dial_opaque(&target, shared.settings.upstream_connect_timeout).await {
+        Ok(upstream) => upstream,
+        Err(reason) => return running.fail(reason),
+    };
+    match tunnel::tie(stream, &mut upstream, &transfer).await {
+        Ok(()) => running.complete(),
+        Err(error) => {
+            tracing::debug!(target: "writ::proxy", %error, "an opaque connection broke");
+            running.fail(Reason::UpstreamBroken);
+        }
+    }
+}

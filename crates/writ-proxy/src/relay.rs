@@ -1,0 +1,301 @@
+//! The relay: accepts what the kernel redirected, asks the gate, and hands each connection to its protocol.
+//!
+//! One task per connection, all owned here and all bounded. A connection ends when its session ends, in the middle
+//! of a body if need be: the task is dropped, and dropping closes both sockets and writes the receipts.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use writ_core::event::ConnectionRefused;
+use writ_core::{Protocol, Reason, SessionId};
+use writ_gate::{Admitted, Gate, Handoff, Session, limits};
+
+use crate::authority::Authorities;
+use crate::lane::{Lane, Seat};
+use crate::upstream::{SessionTrust, Trust};
+use crate::{line, opaque, turned_away};
+
+/// Between two looks at what is idle.
+const SWEEP: Duration = Duration::from_secs(10);
+/// After an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The bounds and times of a relay; the defaults are those of [`limits`].
+#[derive(Debug, Clone)]
+pub struct RelaySettings {
+    /// Connections held at once.
+    pub connections_max: usize,
+    /// Connections of one session held at once.
+    pub connections_per_session_max: usize,
+    /// To the end of the TLS hello, or of a request head that has begun.
+    pub hello_timeout: Duration,
+    /// Between requests on a kept-alive connection.
+    pub idle_timeout: Duration,
+    /// To connect to a service, TLS included.
+    pub upstream_connect_timeout: Duration,
+    /// From the end of a request to the head of the answer.
+    pub upstream_answer_timeout: Duration,
+    /// How long an idle connection to a service is kept.
+    pub upstream_idle_timeout: Duration,
+    /// How long exchanges may take to end when the daemon stops; then they are cut.
+    pub drain_grace: Duration,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self {
+            connections_max: limits::CONNECTIONS_MAX,
+            connections_per_session_max: limits::CONNECTIONS_PER_SESSION_MAX,
+            hello_timeout: limits::HELLO_TIMEOUT,
+            idle_timeout: limits::IDLE_TIMEOUT,
+            upstream_connect_timeout: limits::UPSTREAM_CONNECT_TIMEOUT,
+            upstream_answer_timeout: limits::UPSTREAM_ANSWER_TIMEOUT,
+            upstream_idle_timeout: limits::UPSTREAM_IDLE_TIMEOUT,
+            drain_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the relay has counted since it began.
+#[derive(Debug, Default)]
+pub struct Tally {
+    accepted: AtomicU64,
+    missed: AtomicU64,
+    refused: AtomicU64,
+    open: AtomicUsize,
+}
+
+impl Tally {
+    /// Connections accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Accepted connections that the kernel could not name: closed unread.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were not admitted.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// The relay. Cheap to clone; all clones are one relay.
+#[derive(Clone)]
+pub struct Relay {
+    shared: Arc<Shared>,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<RelaySettings>,
+    pub(crate) gate: Gate,
+    pub(crate) authorities: Arc<Authorities>,
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when exchanges are no longer waited for.
+    pub(crate) stop: CancellationToken,
+    pub(crate) tally: Tally,
+    handoff: Arc<dyn Handoff>,
+    trust: Arc<Trust>,
+    lanes: Mutex<HashMap<SessionId, Arc<Lane>>>,
+    /// The second in which a miss was last recorded.
+    miss_recorded: AtomicU64,
+}
+
+impl Relay {
+    /// A relay that asks this gate. Reads the system's roots.
+    pub fn new(
+        settings: RelaySettings,
+        gate: Gate,
+        handoff: Arc<dyn Handoff>,
+        authorities: Arc<Authorities>,
+    ) -> Self {
+        let shared = Shared {
+            settings: Arc::new(settings),
+            gate,
+            authorities,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            tally: Tally::default(),
+            handoff,
+            trust: Arc::new(Trust::system()),
+            lanes: Mutex::default(),
+            miss_recorded: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What was counted.
+    pub fn tally(&self) -> &Tally {
+        &self.shared.tally
+    }
+
+    /// Serves a listener until `drain` is cancelled, then waits for what is under way, and cuts it when the grace
+    /// has passed. Several listeners may be served at once.
+    pub async fn serve(&self, listener: TcpListener, drain: CancellationToken) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => self.take(stream, &drain),
+                    Err(error) => {
+                        tracing::warn!(target: "writ::proxy", %error, "cannot accept");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                _ = sweep.tick() => self.shared.sweep(),
+            }
+        }
+        drop(listener);
+        let Shared { tasks, stop, lanes, settings, .. } = &*self.shared;
+        tasks.close();
+        if tokio::time::timeout(settings.drain_grace, tasks.wait()).await.is_err() {
+            stop.cancel();
+            tasks.wait().await;
+        }
+        lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn take(&self, stream: TcpStream, drain: &CancellationToken) {
+        let tally = &self.shared.tally;
+        tally.accepted.fetch_add(1, Ordering::Relaxed);
+        let open = Open::new(&self.shared);
+        if tally.open() > self.shared.settings.connections_max {
+            return;
+        }
+        let (shared, drain) = (Arc::clone(&self.shared), drain.clone());
+        self.shared.tasks.spawn(async move {
+            let _open = open;
+            shared.connection(stream, drain).await;
+        });
+    }
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("tally", &self.shared.tally).finish_non_exhaustive()
+    }
+}
+
+/// Counts one open connection.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.tally.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.tally.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    async fn connection(self: Arc<Self>, stream: TcpStream, drain: CancellationToken) {
+        // Small writes must not wait for acknowledgements on either leg.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let Some(conn) = self.handoff.conn(stream.as_fd()) else {
+            return self.missed();
+        };
+        let admitted = match self.gate.admit(conn) {
+            Ok(admitted) => Arc::new(admitted),
+            Err(refusal) => {
+                self.tally.refused.fetch_add(1, Ordering::Relaxed);
+                return turned_away::tell(stream, refusal, self.settings.hello_timeout).await;
+            }
+        };
+        let session = Arc::clone(admitted.session());
+        let Some(seat) = self.lane(&session).enter() else {
+            self.tally.refused.fetch_add(1, Ordering::Relaxed);
+            self.gate.reject(&admitted, Reason::Busy);
+            return;
+        };
+        let stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = session.ended() => {}
+            () = stop.cancelled() => {}
+            () = self.protocol(stream, admitted, seat, drain) => {}
+        }
+    }
+
+    async fn protocol(
+        self: Arc<Self>,
+        stream: TcpStream,
+        admitted: Arc<Admitted>,
+        seat: Seat,
+        drain: CancellationToken,
+    ) {
+        match admitted.service().protocol {
+            Protocol::Https => line::serve_https(self, stream, admitted, seat, drain).await,
+            Protocol::Http => line::serve_http(self, stream, admitted, seat, drain).await,
+            Protocol::Tcp => opaque::serve(self, stream, admitted, seat).await,
+            // The kernel lets these through to their address; one that arrives here came another way.
+            Protocol::Pass => {
+                self.gate.reject(&admitted, Reason::ProtocolRefused);
+            }
+        }
+    }
+
+    fn lane(self: &Arc<Self>, session: &Arc<Session>) -> Arc<Lane> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let trust = SessionTrust::new(Arc::clone(&self.trust));
+            let clock = Arc::clone(&self.gate.ports().clock);
+            let settings = Arc::clone(&self.settings);
+            Arc::new(Lane::new(Arc::clone(session), trust, clock, settings, self.tasks.clone()))
+        };
+        Arc::clone(lanes.entry(session.facts().id).or_insert_with(new))
+    }
+
+    /// The hand-off did not know the socket: a stranger, or the daemon itself. Counted each time, recorded at most
+    /// once a second, so that a stranger cannot fill the log.
+    fn missed(&self) {
+        self.tally.missed.fetch_add(1, Ordering::Relaxed);
+        let ports = self.gate.ports();
+        let second = ports.clock.now().seconds();
+        if self.miss_recorded.swap(second, Ordering::Relaxed) == second {
+            return;
+        }
+        let event = ConnectionRefused {
+            actor: None,
+            conn: None,
+            destination: "unknown".to_owned(),
+            process: None,
+            reason: Reason::UnknownPeer,
+            transport: "tcp".to_owned(),
+        };
+        ports.record.note(event.into());
+    }
+
+    fn sweep(&self) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|_, lane| lane.sweep());
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}

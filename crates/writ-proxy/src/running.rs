@@ -1,0 +1,80 @@
+//! An exchange that the relay holds: whatever way it goes, its receipt has the bytes that passed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_util::sync::CancellationToken;
+use writ_core::Reason;
+use writ_gate::{Ended, Exchange};
+
+use crate::body::Transfer;
+
+/// One exchange between its permit and its receipt.
+///
+/// Dropped unfinished (the task was cancelled), it says why: the session ended, the daemon stops, or the client
+/// went away.
+pub(crate) struct Running {
+    exchange: Option<Exchange>,
+    transfer: Arc<Transfer>,
+    status: Option<u16>,
+    scrubbed: Arc<AtomicU64>,
+    /// Cancelled when the daemon no longer waits for exchanges to end.
+    stop: CancellationToken,
+}
+
+impl Running {
+    pub(crate) fn new(exchange: Exchange, transfer: Arc<Transfer>, stop: CancellationToken) -> Self {
+        Self { exchange: Some(exchange), transfer, status: None, scrubbed: Arc::default(), stop }
+    }
+
+    pub(crate) fn exchange(&self) -> Option<&Exchange> {
+        self.exchange.as_ref()
+    }
+
+    pub(crate) fn transfer(&self) -> &Arc<Transfer> {
+        &self.transfer
+    }
+
+    /// Where the findings of the scrubber are counted.
+    pub(crate) fn scrubbed(&self) -> &Arc<AtomicU64> {
+        &self.scrubbed
+    }
+
+    /// The service answered with this status.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// The service answered in full.
+    pub(crate) fn complete(mut self) {
+        self.close(Ended::completed(None));
+    }
+
+    /// The exchange broke.
+    pub(crate) fn fail(mut self, reason: Reason) {
+        self.close(Ended::failed(reason));
+    }
+
+    fn close(&mut self, how: Ended) {
+        let Some(exchange) = self.exchange.take() else { return };
+        exchange.finish(Ended {
+            status: self.status,
+            bytes_up: self.transfer.up(),
+            bytes_down: self.transfer.down(),
+            scrubbed: self.scrubbed.load(Ordering::Relaxed),
+            ..how
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(exchange) = &self.exchange else { return };
+        let how = match exchange.session().cause() {
+            Some(cause) => Ended::cut(cause.reason()),
+            None if self.stop.is_cancelled() => Ended::cut(Reason::Abandoned),
+            None => Ended::failed(Reason::ClientGone),
+        };
+        self.close(how);
+    }
+}

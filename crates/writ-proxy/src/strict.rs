@@ -1,0 +1,252 @@
+//! A reader before the HTTP/1 parser that lets only strictly formed requests through.
+//!
+//! The parser behind it (hyper) repairs or quietly drops what can be read in two ways: a length beside chunked
+//! framing, a repeated length, a bare LF. Two readers that repair differently are how requests are smuggled, so
+//! here nothing is repaired. The reader follows the framing of each request on the connection; a head that is not
+//! strict never reaches the parser: a harmless one stands in its place, and [`Wire::verdict`] tells the relay to
+//! refuse that request. It is not a parser: what it lets through is still parsed, once, by hyper.
+//!
+//! Invariant: no byte of a request that is not strict, and none after it, is handed on.
+
+mod body;
+mod head;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use memchr::memmem;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use writ_core::Reason;
+use writ_gate::limits;
+
+use body::Framing;
+
+/// Stands in place of a head that is refused. Asks for the end of the connection, so nothing follows it.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
+
+/// What the reader tells the relay. Shared between the two.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// Heads handed on.
+    heads: AtomicU64,
+    /// One more than the number of the head that was refused; zero while none was.
+    refused: AtomicU64,
+    /// It was refused for its size.
+    too_large: AtomicBool,
+    /// A head has begun and is not complete.
+    partial: AtomicBool,
+    /// HTTP is over: everything passes as it is.
+    tunnel: AtomicBool,
+    /// Bytes moved, in either direction.
+    moved: AtomicU64,
+}
+
+impl Wire {
+    /// Why the request with this number (from 0) is refused, if it is.
+    pub(crate) fn verdict(&self, number: u64) -> Result<(), Reason> {
+        let refused = self.refused.load(Ordering::Acquire);
+        if refused == 0 || number + 1 < refused {
+            return Ok(());
+        }
+        let too_large = self.too_large.load(Ordering::Relaxed);
+        Err(if too_large { Reason::TooLarge } else { Reason::BadRequest })
+    }
+
+    /// Whether something that is not strict was met, in a head or in a body.
+    pub(crate) fn broken(&self) -> bool {
+        self.refused.load(Ordering::Acquire) != 0
+    }
+
+    /// From here on bytes pass as they are.
+    pub(crate) fn become_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Release);
+    }
+
+    /// Whether a head has begun and is not complete.
+    pub(crate) fn partial(&self) -> bool {
+        self.partial.load(Ordering::Relaxed)
+    }
+
+    /// Bytes moved so far: unchanged means idle.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    fn refuse(&self, reason: Reason) {
+        self.too_large.store(reason == Reason::TooLarge, Ordering::Relaxed);
+        self.refused.store(self.heads.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+}
+
+/// The reader. Writes pass through.
+pub(crate) struct Strict<S> {
+    io: S,
+    wire: Arc<Wire>,
+    at: At,
+    /// The beginning of a head that is not complete.
+    held: Vec<u8>,
+    /// Checked bytes that wait to be handed on, from this offset.
+    checked: (Vec<u8>, usize),
+}
+
+/// Where in the stream the reader is.
+enum At {
+    Head,
+    Body(Framing),
+    /// Something was refused: nothing more is read.
+    End,
+}
+
+impl<S> Strict<S> {
+    pub(crate) fn new(io: S, wire: Arc<Wire>) -> Self {
+        Self { io, wire, at: At::Head, held: Vec::new(), checked: (Vec::new(), 0) }
+    }
+
+    /// Checks as much of `bytes` as is complete and returns how much that is.
+    fn check(&mut self, bytes: &[u8]) -> Result<usize, Reason> {
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            match &mut self.at {
+                At::Head => {
+                    let Some(length) = memmem::find(rest, b"\r\n\r\n").map(|at| at + 4) else {
+                        head::check_beginning(rest)?;
+                        return Ok(done);
+                    };
+                    let framing = head::check(rest.get(..length).unwrap_or_default())?;
+                    self.wire.heads.fetch_add(1, Ordering::Relaxed);
+                    self.at = if framing.ended() { At::Head } else { At::Body(framing) };
+                    done += length;
+                }
+                At::Body(framing) => {
+                    done += framing.advance(rest)?;
+                    if framing.ended() {
+                        self.at = At::Head;
+                    }
+                }
+                At::End => return Ok(done),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Takes what was read into `buf` after `before`; leaves there only what may be handed on.
+    fn take(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        if !self.held.is_empty() {
+            self.held.extend_from_slice(buf.filled().get(before..).unwrap_or_default());
+            buf.set_filled(before);
+            let mut held = std::mem::take(&mut self.held);
+            match self.check(&held) {
+                Ok(done) => {
+                    self.held = held.split_off(done);
+                    self.checked = (held, 0);
+                }
+                Err(reason) => self.stop(reason)?,
+            }
+        } else {
+            let fresh = buf.filled().get(before..).unwrap_or_default();
+            match self.check(fresh) {
+                Ok(done) => {
+                    self.held = fresh.get(done..).unwrap_or_default().to_vec();
+                    buf.set_filled(before + done);
+                }
+                Err(reason) => {
+                    buf.set_filled(before);
+                    self.stop(reason)?;
+                }
+            }
+        }
+        self.wire.partial.store(!self.held.is_empty(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// After a bad head the relay gets to answer. A bad body breaks the connection: the answer may be under way.
+    fn stop(&mut self, reason: Reason) -> io::Result<()> {
+        let in_head = matches!(self.at, At::Head);
+        self.at = At::End;
+        self.held = Vec::new();
+        self.wire.refuse(reason);
+        if !in_head {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the request's body is not strict HTTP/1"));
+        }
+        self.checked = (STAND_IN.to_vec(), 0);
+        Ok(())
+    }
+
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let (bytes, from) = &mut self.checked;
+        let rest = bytes.get(*from..).unwrap_or_default();
+        let (now, _) = rest.split_at(rest.len().min(buf.remaining()));
+        buf.put_slice(now);
+        *from += now.len();
+        let some = !now.is_empty();
+        if *from >= bytes.len() && !bytes.is_empty() {
+            self.checked = (Vec::new(), 0);
+        }
+        some
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.hand_on(buf) || buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if matches!(this.at, At::End) {
+                return Poll::Pending;
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let read = buf.filled().len() - before;
+            if read == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            this.wire.moved.fetch_add(read as u64, Ordering::Relaxed);
+            if this.wire.tunnel.load(Ordering::Acquire) {
+                return Poll::Ready(Ok(()));
+            }
+            this.take(buf, before)?;
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.wire.moved.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut this.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.wire.moved.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

@@ -1,0 +1,6 @@
+//! The relay with real clients and real services on 127.0.0.1; only the gate's ports are in memory.
+
+mod basics;
+mod client;
+mod origin;
+mod world;

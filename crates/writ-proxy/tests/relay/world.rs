@@ -1,0 +1,329 @@
+//! A whole gate in memory for the relay to ask: one session, some services, a log that keeps everything.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use writ_core::event::{ActionClosed, ActionIntended, Event, Key, Keys, LeaseFate};
+use writ_core::service::{
+    CredentialRule, HostPattern, OperationRule, PathTemplate, RequestHead, Upstream, UpstreamAddress,
+};
+use writ_core::*;
+use writ_gate::*;
+use writ_host::{SystemClock, SystemIds};
+use writ_proxy::{Authorities, Relay, RelaySettings};
+
+pub(crate) const SECRET: &str = "tok-3f9a7c51b2e84d06";
+pub(crate) const HOST: &str = "api.test";
+
+/// Everything a test needs to drive one relay.
+pub(crate) struct World {
+    pub(crate) relay: Relay,
+    pub(crate) address: SocketAddr,
+    pub(crate) session: Arc<Session>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) root_pem: String,
+    pub(crate) root_file: PathBuf,
+    pub(crate) drain: CancellationToken,
+    pub(crate) handoff: Arc<Fixed>,
+    pub(crate) authorities: Arc<Authorities>,
+    pub(crate) serving: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+/// A service at `api.test` that is really at `upstream`.
+pub(crate) fn service(protocol: Protocol, upstream: SocketAddr, ca_file: Option<PathBuf>) -> Service {
+    Service {
+        name: ServiceName::new("api").unwrap(),
+        hosts: vec![HostPattern::Exact(HostName::new(HOST).unwrap())],
+        addresses: Vec::new(),
+        ports: vec![443, 80],
+        protocol,
+        upstream: Upstream {
+            address: Some(UpstreamAddress::Socket(upstream)),
+            ca_file,
+            danger_plaintext_credential: false,
+        },
+        credential: None,
+        operations: Vec::new(),
+    }
+}
+
+/// The same, and the relay lends it a bearer token.
+pub(crate) fn lending(mut service: Service) -> Service {
+    let secret = SecretName::new("api-token").unwrap();
+    service.credential = Some(CredentialRule { secret, place: Placement::Bearer });
+    service
+}
+
+impl World {
+    pub(crate) async fn new(service: Service) -> Self {
+        Self::with(service, RelaySettings::default(), 443).await
+    }
+
+    pub(crate) async fn with(service: Service, settings: RelaySettings, port: u16) -> Self {
+        Self::serving(vec![service], settings, port, "127.0.0.1:0").await
+    }
+
+    pub(crate) async fn serving(services: Vec<Service>, settings: RelaySettings, port: u16, listen: &str) -> Self {
+        let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+        let session = Arc::new(Session::new(facts(&*clock)));
+        let log = Arc::new(Log::default());
+        let names: Vec<_> = services.iter().flat_map(|service| service.hosts.clone()).collect();
+        let services: Vec<_> = services.into_iter().map(Arc::new).collect();
+        let memory = Arc::new(Memory { session: Arc::clone(&session), services });
+        let gate = Gate::new(Ports {
+            identify: memory.clone(),
+            catalog: memory.clone(),
+            decide: memory.clone(),
+            mint: memory,
+            record: log.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        });
+        let authorities = Arc::new(Authorities::new(clock, ids));
+        let files = authorities.open(session.facts(), &names).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root_file = dir.path().join("root.pem");
+        writ_host::durable::replace(&root_file, files.root_pem.as_bytes(), 0o600).unwrap();
+        let handoff = Arc::new(Fixed {
+            run: session.facts().run.tag(),
+            destination: Mutex::new(Some(Destination {
+                address: format!("198.18.0.1:{port}").parse().unwrap(),
+                name: Some(HostName::new(HOST).unwrap()),
+            })),
+        });
+        let relay = Relay::new(settings, gate, handoff.clone(), authorities.clone());
+        let listener = TcpListener::bind(listen).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let drain = CancellationToken::new();
+        let serving = tokio::spawn({
+            let (relay, drain) = (relay.clone(), drain.clone());
+            async move { relay.serve(listener, drain).await }
+        });
+        Self {
+            relay,
+            address,
+            session,
+            log,
+            root_pem: files.root_pem,
+            root_file,
+            drain,
+            handoff,
+            authorities,
+            serving,
+            _dir: dir,
+        }
+    }
+}
+
+fn facts(clock: &dyn Clock) -> SessionFacts {
+    let now = clock.now();
+    let run = RunId::new(now, &SystemIds);
+    let agent = AgentName::new("tester").unwrap();
+    SessionFacts {
+        id: SessionId::new(now, &SystemIds),
+        run,
+        spiffe_id: TrustDomain::new("writ.test").unwrap().run_id(&agent, run),
+        agent,
+        human: Human {
+            id: HumanId::new("unix:someone").unwrap(),
+            groups: Vec::new(),
+            uid: 1000,
+            login_uid: None,
+            audit_session: None,
+        },
+        purpose: "a test".into(),
+        opened: now,
+        expires: now.plus(Duration::from_secs(3600)),
+        assurance: Assurance::Kernel,
+    }
+}
+
+/// Says of every socket that it goes to the same place; of none, when there is no place.
+pub(crate) struct Fixed {
+    run: RunTag,
+    pub(crate) destination: Mutex<Option<Destination>>,
+}
+
+impl Handoff for Fixed {
+    fn conn(&self, _: BorrowedFd<'_>) -> Option<Conn> {
+        let destination = self.destination.lock().unwrap().clone()?;
+        Some(Conn {
+            id: ConnId::new(SystemClock.now(), &SystemIds),
+            run: Some(self.run),
+            process: Process { exec_generation: 0, pid: 1, start_us: 1 },
+            exec: Arc::from([]),
+            destination,
+        })
+    }
+}
+
+/// One session; services by name; every operation permitted but those under `/denied`.
+struct Memory {
+    session: Arc<Session>,
+    services: Vec<Arc<Service>>,
+}
+
+impl Identify for Memory {
+    fn identify(&self, run: RunTag) -> Result<Arc<Session>, Reason> {
+        if run == self.session.facts().run.tag() { Ok(self.session.clone()) } else { Err(Reason::NoRun) }
+    }
+}
+
+impl Catalog for Memory {
+    fn service(&self, destination: &Destination) -> Result<Arc<Service>, Reason> {
+        let serves = |service: &&Arc<Service>| match &destination.name {
+            Some(name) => service.hosts.iter().any(|pattern| pattern.matches(name)),
+            None => service.addresses.contains(&destination.address.ip()),
+        };
+        self.services.iter().find(serves).cloned().ok_or(Reason::NoService)
+    }
+
+    fn operation(&self, service: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Operation, Reason> {
+        let kind = if head.path.starts_with("/denied") { "denied" } else { "any" };
+        let rule = OperationRule {
+            name: OperationName::new(&format!("{}/{kind}", service.name)).unwrap(),
+            effect: if head.method == "GET" { Effect::Read } else { Effect::Write },
+            methods: Vec::new(),
+            path: PathTemplate { text: "/{rest...}".into(), segments: Vec::new() },
+            query: Default::default(),
+        };
+        Ok(Operation { rule: Arc::new(rule), arguments: Default::default() })
+    }
+}
+
+fn verdict(permitted: bool) -> Verdict {
+    let key = Key { permitted, policies: vec!["test".into()] };
+    let keys = Keys { agent: key.clone(), human: key, policy_digest: "00".into() };
+    Verdict { keys, reason: None }
+}
+
+impl Decide for Memory {
+    fn reach(&self, _: &Session, _: &Service) -> Verdict {
+        verdict(true)
+    }
+
+    fn decide(&self, _: &Session, _: &Service, operation: &Operation) -> Verdict {
+        verdict(!operation.rule.name.as_str().ends_with("/denied"))
+    }
+}
+
+impl Mint for Memory {
+    fn mint<'a>(&'a self, permit: &'a Permit) -> BoxFuture<'a, Result<Minted, MintError>> {
+        let rule = permit.service().credential.as_ref();
+        let credentials = rule
+            .map(|rule| Credential {
+                place: rule.place.clone(),
+                secret: Secret::<str>::new(SECRET.to_owned()).unwrap(),
+            })
+            .into_iter()
+            .collect();
+        Box::pin(std::future::ready(Ok(Minted { credentials })))
+    }
+
+    fn end(&self, _: &Lease, echoed: bool) -> LeaseFate {
+        if echoed { LeaseFate::Echoed } else { LeaseFate::Standing }
+    }
+}
+
+/// Keeps every event; tests wait for the one they want.
+pub(crate) struct Log {
+    events: Arc<watch::Sender<Vec<Event>>>,
+    pub(crate) keep: std::sync::atomic::AtomicBool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { events: Arc::new(watch::Sender::new(Vec::new())), keep: true.into() }
+    }
+}
+
+impl Log {
+    fn push(&self, event: Event) {
+        if self.keep.load(std::sync::atomic::Ordering::Relaxed) {
+            self.events.send_modify(|events| events.push(event));
+        }
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.events.borrow().clone()
+    }
+
+    /// Waits until `find` finds something among the events.
+    pub(crate) async fn wait<T>(&self, find: impl Fn(&[Event]) -> Option<T>) -> T {
+        let mut changes = self.events.subscribe();
+        let found = async {
+            loop {
+                if let Some(found) = find(&changes.borrow_and_update()) {
+                    return found;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(20), found).await {
+            Ok(found) => found,
+            Err(_) => panic!("never recorded; there is {:#?}", self.events()),
+        }
+    }
+
+    /// The n-th receipt, from 0.
+    pub(crate) async fn receipt(&self, n: usize) -> ActionClosed {
+        self.wait(|events| {
+            let mut closed = events.iter().filter_map(|event| match event {
+                Event::ActionClosed(closed) => Some((**closed).clone()),
+                _ => None,
+            });
+            closed.nth(n)
+        })
+        .await
+    }
+
+    /// Waits for a refusal of a connection or an action with this reason.
+    pub(crate) async fn refused(&self, reason: Reason) {
+        self.wait(|events| {
+            events.iter().find_map(|event| match event {
+                Event::ConnectionRefused(refused) if refused.reason == reason => Some(()),
+                Event::ActionRefused(refused) if refused.reason == reason => Some(()),
+                _ => None,
+            })
+        })
+        .await;
+    }
+
+    /// How many actions were intended.
+    pub(crate) fn intents(&self) -> usize {
+        self.events().iter().filter(|event| matches!(event, Event::ActionIntended(_))).count()
+    }
+}
+
+impl Record for Log {
+    fn intent(&self, intent: ActionIntended) -> BoxFuture<'_, Result<Ticket, RecordError>> {
+        self.push(intent.clone().into());
+        let events = self.events.clone();
+        let ticket = Ticket::new(0, move |_| {
+            let closed = abandoned(&intent, Reason::ClientGone);
+            events.send_modify(|events| events.push(closed.into()));
+        });
+        Box::pin(std::future::ready(Ok(ticket)))
+    }
+
+    fn receipt(&self, ticket: Ticket, receipt: Event) {
+        ticket.spend();
+        self.push(receipt);
+    }
+
+    fn fact(&self, event: Event) -> BoxFuture<'_, Result<(), RecordError>> {
+        self.push(event);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn note(&self, event: Event) {
+        self.push(event);
+    }
+}
