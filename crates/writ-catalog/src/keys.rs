@@ -1,0 +1,96 @@
+//! The keys of a service file.
+
+use writ_core::config::KeyDoc;
+
+/// Every key of `services/*.toml`.
+pub const KEYS: &[KeyDoc] = &[
+    KeyDoc::required("name", "service name", "The service's name in policies and records."),
+    KeyDoc::optional(
+        "hosts",
+        "list of host names; `*.` and a name of two labels or more for every name one label below it",
+        "none; `addresses` must then say where the service is",
+        "The names by which agents know the service. No two services may claim one name and port.",
+    ),
+    KeyDoc::required(
+        "ports",
+        "list of ports, without 53",
+        "The ports on which agents reach the service. DNS is answered by Writ itself.",
+    ),
+    KeyDoc::defaulted(
+        "protocol",
+        "`https`, `http`, `tcp` or `pass`",
+        "\"https\"",
+        "What is spoken. `https` and `http`: each request is an action. `tcp`: the connection is one action, \
+         relayed unread. `pass`: the kernel lets the connection through to the listed `addresses`, unread.",
+    ),
+    KeyDoc::optional(
+        "addresses",
+        "list of IP addresses",
+        "none: the service is reached by name only",
+        "Literal addresses that agents may connect to. Required for `pass`, whose names are answered with them.",
+    ),
+    KeyDoc::optional(
+        "upstream.address",
+        "`address:port` or `name:port`",
+        "the host and port that the agent asked for",
+        "Dial this instead: private installs and tests.",
+    ),
+    KeyDoc::optional(
+        "upstream.ca_file",
+        "absolute path of a PEM file",
+        "the system's roots",
+        "Trust these roots, and no others, for this service. Only for `https`.",
+    ),
+    KeyDoc::defaulted(
+        "upstream.danger_plaintext_credential",
+        "`true` or `false`",
+        "false",
+        "Lend the credential of an `http` service although nothing encrypts it.",
+    )
+    .danger("Whoever sees the traffic between this host and the service has the credential."),
+    KeyDoc::optional(
+        "credential.secret",
+        "name of a secret",
+        "the service needs no credential",
+        "The entry of the secret store that is lent. Only for `https` and `http`.",
+    ),
+    KeyDoc::optional(
+        "credential.place",
+        "`\"bearer\"`, `{ header = NAME }`, `{ basic = USER }`, `{ query = NAME }` or `{ cookie = NAME }`",
+        "refused if there is a `[credential]`",
+        "Where the credential goes. The place is overwritten, whatever the agent put there.",
+    ),
+    KeyDoc::optional(
+        "operation.name",
+        "operation name without the service",
+        "refused: each operation has a name",
+        "One thing that can be done; `NAME/connect` is implied for `tcp` and `pass`. Several rules may share a name \
+         if they have the same effect and arguments. The first rule that matches a request wins.",
+    ),
+    KeyDoc::optional(
+        "operation.effect",
+        "`read`, `write`, `delete`, `execute` or `connect`",
+        "refused: each operation has an effect",
+        "What the operation does to the world; policies speak of it.",
+    ),
+    KeyDoc::optional(
+        "operation.methods",
+        "list of HTTP methods in upper case",
+        "every method",
+        "The methods that the operation covers.",
+    ),
+    KeyDoc::optional(
+        "operation.path",
+        "path template",
+        "refused: each operation has a path",
+        "Segments as they are after percent-decoding, compared with regard to case. `{x}` is one segment, `{x}.git` \
+         one that ends so, `{x}%2F{y}` two with an encoded slash between them, `{x...}` at the end everything that \
+         remains.",
+    ),
+    KeyDoc::optional(
+        "operation.query.*",
+        "text",
+        "any query",
+        "Query parameters that must occur once and have exactly this value.",
+    ),
+];

@@ -1,0 +1,250 @@
+//! A request's path and query in the one form that rules are compared with.
+//!
+//! What two servers could read differently is refused, not repaired: the service may sit behind servers that
+//! decode, normalise or split in their own way, and the rule must mean the same request to all of them.
+//! (RFC 3986 sections 3.3 and 6.2.2; the CVE histories of dot segments, `..;`, `%2e%2e`, `%252f`, `//`, `\`.)
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use writ_core::Reason;
+
+/// A canonical path.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Path<'a>(Vec<Segment<'a>>);
+
+/// One segment, decoded once.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Segment<'a> {
+    text: Cow<'a, str>,
+    /// What follows the segment's one encoded slash, if it has one.
+    second: Option<Cow<'a, str>>,
+}
+
+impl Segment<'_> {
+    /// Its text, if it has no encoded slash.
+    pub(crate) fn plain(&self) -> Option<&str> {
+        self.second.is_none().then_some(&*self.text)
+    }
+
+    /// Both sides of its encoded slash.
+    pub(crate) fn pair(&self) -> Option<(&str, &str)> {
+        self.second.as_deref().map(|second| (&*self.text, second))
+    }
+}
+
+impl<'a> Path<'a> {
+    /// Reads a path as it was sent.
+    pub(crate) fn parse(path: &'a str) -> Result<Self, Reason> {
+        let rest = path.strip_prefix('/').ok_or(Reason::AmbiguousRequest)?;
+        if !path.bytes().all(is_path_byte) {
+            return Err(Reason::AmbiguousRequest);
+        }
+        let mut segments = Vec::with_capacity(12);
+        let mut parts = rest.split('/').peekable();
+        while let Some(part) = parts.next() {
+            if part.is_empty() && parts.peek().is_some() {
+                return Err(Reason::AmbiguousRequest);
+            }
+            segments.push(segment(part)?);
+        }
+        Ok(Self(segments))
+    }
+
+    /// Its segments: at least one; the last is empty if the path ends in a slash.
+    pub(crate) fn segments(&self) -> &[Segment<'a>] {
+        &self.0
+    }
+
+    /// Whether a slash is encoded somewhere.
+    pub(crate) fn has_encoded_slash(&self) -> bool {
+        self.0.iter().any(|segment| segment.second.is_some())
+    }
+}
+
+/// RFC 3986 `pchar`, `/` and `%`, but no `;`: some servers cut parameters off a segment there, others do not.
+fn is_path_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(b, b'/' | b'%' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')')
+        || matches!(b, b'*' | b'+' | b',' | b'=' | b':' | b'@')
+}
+
+fn segment(raw: &str) -> Result<Segment<'_>, Reason> {
+    if !raw.contains('%') {
+        return plain(Cow::Borrowed(raw)).map(|text| Segment { text, second: None });
+    }
+    let Some((first, second)) = raw.split_once("%2F").or_else(|| raw.split_once("%2f")) else {
+        return decode(raw).and_then(plain).map(|text| Segment { text, second: None });
+    };
+    // A second encoded slash is left in `second`, where decoding refuses it.
+    let (text, second) = (decode(first).and_then(plain)?, decode(second).and_then(plain)?);
+    Ok(Segment { text, second: Some(second) })
+}
+
+/// Refuses what is no plain name of a thing.
+fn plain(text: Cow<'_, str>) -> Result<Cow<'_, str>, Reason> {
+    let name = text.split(';').next().unwrap_or_default();
+    if name == "." || name == ".." { Err(Reason::AmbiguousRequest) } else { Ok(text) }
+}
+
+/// Decodes once. Refuses broken escapes, what would decode again, separators, control characters and bad UTF-8.
+fn decode(raw: &str) -> Result<Cow<'_, str>, Reason> {
+    if has_broken_escape(raw) {
+        return Err(Reason::AmbiguousRequest);
+    }
+    let text = percent_decode_str(raw).decode_utf8().map_err(|_| Reason::AmbiguousRequest)?;
+    let separator = |c: char| matches!(c, '/' | '\\') || c.is_control();
+    if text.contains(separator) || has_escape(&text) { Err(Reason::AmbiguousRequest) } else { Ok(text) }
+}
+
+/// Whether a `%` is not followed by two hex digits.
+fn has_broken_escape(raw: &str) -> bool {
+    raw.split('%').skip(1).any(|after| !begins_with_hex(after))
+}
+
+/// Whether the text would change if it were decoded again.
+fn has_escape(text: &str) -> bool {
+    text.split('%').skip(1).any(begins_with_hex)
+}
+
+fn begins_with_hex(text: &str) -> bool {
+    matches!(text.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit())
+}
+
+/// The one value of a query parameter: `None` if it is absent, an error if it occurs twice or the query is split
+/// differently by different servers.
+pub(crate) fn parameter<'a>(query: Option<&'a str>, name: &str) -> Result<Option<Cow<'a, str>>, Reason> {
+    let query = query.unwrap_or_default();
+    // Some servers split at `;` too (HTML 4.01, B.2.2).
+    if query.contains([';', '#']) {
+        return Err(Reason::AmbiguousRequest);
+    }
+    let mut found = None;
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if form_decode(key)? != name {
+            continue;
+        }
+        let value = form_decode(value)?;
+        if found.replace(value).is_some() {
+            return Err(Reason::AmbiguousRequest);
+        }
+    }
+    Ok(found)
+}
+
+/// `application/x-www-form-urlencoded`: `+` is a space.
+fn form_decode(raw: &str) -> Result<Cow<'_, str>, Reason> {
+    if has_broken_escape(raw) {
+        return Err(Reason::AmbiguousRequest);
+    }
+    let decoded = if raw.contains('+') {
+        let spaced = raw.replace('+', " ");
+        percent_decode_str(&spaced).decode_utf8().map(|text| Cow::Owned(text.into_owned()))
+    } else {
+        percent_decode_str(raw).decode_utf8()
+    };
+    let text = decoded.map_err(|_| Reason::AmbiguousRequest)?;
+    if text.contains('\0') || has_escape(&text) { Err(Reason::AmbiguousRequest) } else { Ok(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(path: &str) -> Vec<String> {
+        let path = Path::parse(path).unwrap();
+        path.segments().iter().map(|s| s.plain().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn decodes_once() {
+        assert_eq!(texts("/"), [""]);
+        assert_eq!(texts("/a/b/"), ["a", "b", ""]);
+        assert_eq!(texts("/%41%20b/c%C3%A9"), ["A b", "cé"]);
+        assert_eq!(texts("/100%25"), ["100%"]);
+        assert_eq!(texts("/...%3Bx"), ["...;x"]);
+        let path = Path::parse("/@a%2Fb").unwrap();
+        assert_eq!(path.segments()[0].pair(), Some(("@a", "b")));
+        assert!(path.has_encoded_slash());
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        for path in [
+            "",
+            "a",
+            "*",
+            "//",
+            "//a",
+            "/a//b",
+            "/a//",
+            "/.",
+            "/..",
+            "/a/./b",
+            "/a/../b",
+            "/a/..",
+            "/%2e",
+            "/%2E%2e",
+            "/.%2e",
+            "/a/%2e%2e/b",
+            "/..;/a",
+            "/..;x=1",
+            "/%2e%2e%3b",
+            "/a;b",
+            "/a\\b",
+            "/a%5cb",
+            "/a%00",
+            "/a%0a",
+            "/a%7f",
+            "/a%c2%80",
+            "/a%252fb",
+            "/a%252e",
+            "/%25%32%46",
+            "/a%2",
+            "/a%zz",
+            "/a%",
+            "/%ff",
+            "/%c3",
+            "/a b",
+            "/a\tb",
+            "/é",
+            "/a?b",
+            "/a#b",
+            "/a%2f%2fb",
+            "/a%2f..",
+            "/..%2fa",
+            "/a%2fb%2Fc",
+            "/a%2Fb%2fc",
+            "/a\"b",
+            "/a<b",
+            "/a^b",
+            "/a|b",
+            "/a{b",
+            "/%252525",
+        ] {
+            assert_eq!(Path::parse(path), Err(Reason::AmbiguousRequest), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_parameter_is_ambiguous() {
+        let value = |query| parameter(Some(query), "service").map(|v| v.map(Cow::into_owned));
+        assert_eq!(parameter(None, "service"), Ok(None));
+        assert_eq!(value(""), Ok(None));
+        assert_eq!(value("a=b&service=x+y"), Ok(Some("x y".to_owned())));
+        assert_eq!(value("ser%76ice=x"), Ok(Some("x".to_owned())));
+        assert_eq!(value("Service=x"), Ok(None));
+        assert_eq!(value("service"), Ok(Some(String::new())));
+        for query in [
+            "service=a&service=a",
+            "service=a&ser%76ice=b",
+            "a=b;service=x",
+            "service=%",
+            "service=%2566",
+            "%ff=1",
+        ] {
+            assert_eq!(value(query), Err(Reason::AmbiguousRequest), "{query}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The service definitions that are shipped, and the demo's: they are valid together, and requests that clients
+//! really send become the operations that they should.
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::path::Path;
+
+use writ_catalog::{CatalogStore, Services};
+use writ_core::config::Problems;
+use writ_core::service::RequestHead;
+use writ_core::{HostName, Reason};
+use writ_gate::{Catalog as _, Destination};
+
+fn shipped() -> CatalogStore {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files: Vec<(String, String)> = Vec::new();
+    for folder in ["catalog", "demo/etc/services"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap().replace("@DIR@", "/demo");
+            files.push((path.file_name().unwrap().to_str().unwrap().to_owned(), text));
+        }
+    }
+    let mut problems = Problems::default();
+    let services = Services::read(files.iter().map(|(f, t)| (f.as_str(), t.as_str())), &mut problems);
+    assert_eq!(problems.to_string(), "");
+    assert!(files.len() >= 8, "{files:?}");
+    CatalogStore::new(services.unwrap())
+}
+
+fn ask(catalog: &CatalogStore, request: &str) -> Result<String, Reason> {
+    let (method, url) = request.split_once(' ').unwrap();
+    let (host, target) = url.split_once('/').unwrap();
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let host = HostName::new(host).unwrap();
+    let destination = Destination { address: ([198, 18, 0, 1], 443).into(), name: Some(host.clone()) };
+    let service = catalog.service(&destination)?;
+    let head = RequestHead { method, path: &format!("/{path}"), query };
+    let operation = catalog.operation(&service, &host, &head)?;
+    let arguments: Vec<String> = operation.arguments.iter().map(|(k, v)| format!(" {k}={v}")).collect();
+    let rule = &operation.rule;
+    Ok(format!("{} {}{}", rule.effect.as_str(), rule.name, arguments.concat()))
+}
+
+#[test]
+fn requests_become_the_operations_that_they_should() {
+    let catalog = shipped();
+    for (request, expected) in [
+        ("GET api.github.com/repos/o/r/issues?state=open", "read github/issues.list owner=o repo=r"),
+        ("POST api.github.com/repos/o/r/issues", "write github/issues.create owner=o repo=r"),
+        ("DELETE api.github.com/repos/o/r", "delete github/repos.delete owner=o repo=r"),
+        ("PUT api.github.com/repos/o/r/pulls/7/merge", "write github/pulls.merge number=7 owner=o repo=r"),
+        (
+            "GET api.github.com/repos/o/r/contents/src/a%20b.rs?ref=main",
+            "read github/contents.read owner=o path=src/a b.rs repo=r",
+        ),
+        (
+            "GET github.com/o/r.git/info/refs?service=git-upload-pack",
+            "read github-git/repo.fetch owner=o repo=r",
+        ),
+        (
+            "GET github.com/o/r.git/info/refs?service=git-receive-pack",
+            "write github-git/repo.push owner=o repo=r",
+        ),
+        ("POST github.com/o/r.git/git-upload-pack", "read github-git/repo.fetch owner=o repo=r"),
+        ("POST github.com/o/r/git-receive-pack", "write github-git/repo.push owner=o repo=r"),
+        (
+            "GET forge.test/acme/site.git/info/refs?service=git-upload-pack",
+            "read forge/repo.fetch owner=acme repo=site",
+        ),
+        ("DELETE forge.test/api/repos/acme/site", "delete forge/repo.delete owner=acme repo=site"),
+        ("GET pypi.example.com/simple/requests/", "read pypi/project.read project=requests"),
+        (
+            "GET files.pypi.example.com/packages/aa/bb/x-1.0-py3-none-any.whl",
+            "read pypi/file.read path=aa/bb/x-1.0-py3-none-any.whl",
+        ),
+        ("POST upload.pypi.example.com/legacy/", "write pypi-upload/release.upload"),
+        ("GET npm.example.com/lodash", "read npm/package.read package=lodash"),
+        ("GET npm.example.com/@types%2fnode", "read npm/scoped.read package=node scope=@types"),
+        (
+            "GET npm.example.com/@types/node/-/node-1.0.0.tgz",
+            "read npm/scoped.file file=node-1.0.0.tgz package=node scope=@types",
+        ),
+        ("PUT npm.example.com/lodash", "write npm/package.publish package=lodash"),
+        ("GET npm.example.com/-/ping", "read npm/registry.ping"),
+        ("POST api.anthropic.com/v1/messages", "execute anthropic/messages.create"),
+        ("GET api.anthropic.com/v1/models/m-1", "read anthropic/models.read model=m-1"),
+        ("POST api.openai.com/v1/chat/completions", "execute openai/chat.create"),
+        ("DELETE api.openai.com/v1/files/f", "delete openai/files.delete file=f"),
+    ] {
+        assert_eq!(ask(&catalog, request).as_deref(), Ok(expected), "{request}");
+    }
+}
+
+#[test]
+fn anything_else_is_no_operation() {
+    let catalog = shipped();
+    for (request, reason) in [
+        ("POST api.github.com/graphql", Reason::NoOperation),
+        ("DELETE api.github.com/repos/o/r/issues", Reason::NoOperation),
+        ("get api.github.com/user", Reason::NoOperation),
+        ("GET api.github.com/User", Reason::NoOperation),
+        ("GET github.com/o/r.git/info/refs", Reason::NoOperation),
+        (
+            "GET github.com/o/r.git/info/refs?service=git-upload-pack&service=git-receive-pack",
+            Reason::AmbiguousRequest,
+        ),
+        ("DELETE api.github.com/repos/o/x/../r", Reason::AmbiguousRequest),
+        ("GET api.github.com/repos/o%2Fr", Reason::AmbiguousRequest),
+        ("GET unlisted.example.com/", Reason::NoService),
+    ] {
+        assert_eq!(ask(&catalog, request), Err(reason), "{request}");
+    }
+}
