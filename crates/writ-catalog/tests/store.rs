@@ -82,11 +82,11 @@ fn a_replacement_takes_effect_at_once_and_leaves_services_valid() {
     let catalog = CatalogStore::default();
     assert_eq!(catalog.service(&to("forge.test", 443)).unwrap_err(), Reason::NoService);
     catalog.replace(services(&[FORGE]));
-    let held = catalog.service(&to("forge.test", 443)).unwrap();
+    let kept = catalog.service(&to("forge.test", 443)).unwrap();
     catalog.replace(services(&[DATABASE]));
     assert_eq!(catalog.service(&to("forge.test", 443)).unwrap_err(), Reason::NoService);
     let head = RequestHead { method: "GET", path: "/", query: None };
-    assert!(catalog.operation(&held, &HostName::new("forge.test").unwrap(), &head).is_ok());
+    assert!(catalog.operation(&kept, &HostName::new("forge.test").unwrap(), &head).is_ok());
 }
 
 #[test]
