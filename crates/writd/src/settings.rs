@@ -1,0 +1,99 @@
+//! `writd.toml`: the daemon's own settings. Read once at start; `writ reload` does not touch them.
+
+use writ_core::config::{self, KeyDoc, Problems, Table};
+use writ_core::{AgentName, TrustDomain};
+
+/// The daemon's settings, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The SPIFFE trust domain of runs.
+    pub trust_domain: TrustDomain,
+    /// Name of the cgroup below the cgroup2 mount.
+    pub cgroup: String,
+    /// What the log prints.
+    pub log_filter: String,
+    /// As JSON lines instead of text.
+    pub log_json: bool,
+}
+
+/// Every key, with its meaning.
+pub const KEYS: &[KeyDoc] = &[
+    KeyDoc::defaulted(
+        "trust_domain",
+        "SPIFFE trust domain",
+        "\"writ.local\"",
+        "The trust domain in the SPIFFE ID of every run, and the origin of the evidence log. Fixed once evidence exists.",
+    ),
+    KeyDoc::defaulted(
+        "capture.cgroup",
+        "name",
+        "\"writ\"",
+        "The cgroup below the cgroup2 mount that holds the daemon and all runs. Two daemons must not share one.",
+    ),
+    KeyDoc::defaulted(
+        "log.filter",
+        "log filter",
+        "\"info\"",
+        "What the daemon prints: a level, or `target=level` pairs as in `info,writ::proxy=debug`.",
+    ),
+    KeyDoc::defaulted("log.format", "`text` or `json`", "\"text\"", "How the daemon prints it."),
+];
+
+impl Settings {
+    /// Reads the text of `writd.toml`; an absent file is an empty one.
+    pub fn read(file: &str, text: &str, problems: &mut Problems) -> Option<Self> {
+        config::read(file, text, KEYS, problems, Self::from_table)
+    }
+
+    fn from_table(table: &Table<'_>) -> Option<Self> {
+        let domain: Option<String> = table.defaulted("trust_domain");
+        let capture = table.sub_table("capture");
+        // A cgroup's name obeys the rule of an agent's: one path segment, never `.` or `..`.
+        let cgroup: Option<AgentName> = capture.defaulted("cgroup");
+        let log = table.sub_table("log");
+        let filter: Option<String> = log.defaulted("filter");
+        let format: Option<String> = log.defaulted("format");
+        let log_json = match format?.as_str() {
+            "text" => false,
+            "json" => true,
+            other => {
+                log.problem("format", format!("`{other}` is no log format"), Some("write `text` or `json`"));
+                return None;
+            }
+        };
+        let trust_domain = match TrustDomain::new(&domain?) {
+            Ok(domain) => domain,
+            Err(error) => {
+                table.problem("trust_domain", error.to_string(), None);
+                return None;
+            }
+        };
+        Some(Self { trust_domain, cgroup: cgroup?.to_string(), log_filter: filter?, log_json })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let mut problems = Problems::default();
+        Settings::read("writd.toml", text, &mut problems).ok_or_else(|| problems.to_string())
+    }
+
+    #[test]
+    fn nothing_said_is_a_plain_install() {
+        let settings = read("").unwrap();
+        assert_eq!(settings.trust_domain.as_str(), "writ.local");
+        assert_eq!(settings.cgroup, "writ");
+    }
+
+    #[test]
+    fn mistakes_name_file_line_and_key() {
+        let said = read("trust_domain = \"Example.ORG\"\n[capture]\ncgrop = \"x\"\n").unwrap_err();
+        assert!(said.contains("writd.toml:3:1") && said.contains("did you mean `cgroup`"), "{said}");
+        assert!(read("trust_domain = \"Example.ORG\"").unwrap_err().contains("writd.toml:1"));
+        assert!(read("[capture]\ncgroup = \"../x\"").is_err());
+        assert!(read("[log]\nformat = \"xml\"").is_err());
+    }
+}
