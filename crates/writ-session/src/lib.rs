@@ -1,1 +1,24 @@
-//! placeholder
+//! Who acts, and for whom: agents as configured, the human as the kernel proves them, the live sessions, and the
+//! launcher that turns the caller's own process into a run.
+//!
+//! What it is not: it captures nothing (cgroups, labels and hooks are capture's) and decides nothing. Invariants: a
+//! human is never taken from a message; no session exists before its opening is durable; no program is executed
+//! before the daemon has seen that its process is confined; a run is never uid 0.
+
+mod account;
+mod agent;
+mod attest;
+mod confinement;
+mod error;
+// pub mod launch;
+mod peer;
+mod registry;
+mod syscall;
+
+pub use account::{Account, AccountError};
+pub use agent::{Agent, KEYS as AGENT_KEYS, RunUser, Terms};
+pub use attest::{Program, program};
+pub use confinement::Confinement;
+pub use error::Error;
+pub use peer::Peer;
+pub use registry::{Live, OpenRequest, Ports, Registry, Restored, Revoked, Start};

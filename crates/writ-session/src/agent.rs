@@ -1,0 +1,292 @@
+//! Agents as configured: `agents/NAME.toml`.
+//!
+//! What an agent may *do* is policy's; what is here is how its runs are started and how long they may last.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use writ_core::AgentName;
+use writ_core::config::{self, KeyDoc, Problems, Table};
+use writ_core::units::Span;
+use writ_gate::limits;
+
+use crate::account::{Account, AccountError};
+use crate::error::Error;
+
+/// Every key of an agent's file.
+pub const KEYS: &[KeyDoc] = &[
+    KeyDoc::required("owner", "text", "Who answers for this agent: a person or team, for the reader of records."),
+    KeyDoc::defaulted("ttl_max", "length of time", "\"1h\"", "The longest time limit of one session."),
+    KeyDoc::optional(
+        "user",
+        "user name, or uid as text",
+        "the caller's user; a caller that is root is refused",
+        "The user that runs have when the caller is root. Never root.",
+    ),
+    KeyDoc::optional("unix_sockets", "list of absolute paths", "none", "Unix sockets that runs may connect to."),
+    KeyDoc::optional(
+        "files",
+        "list of paths, absolute or beginning with `~/`",
+        "none",
+        "Credential files or folders that runs may read although they are masked otherwise.",
+    ),
+    KeyDoc::optional(
+        "environment",
+        "list of variable names",
+        "none",
+        "Variables that runs keep although they look like credentials.",
+    ),
+    KeyDoc::optional(
+        "placeholders.*",
+        "text",
+        "the shipped ones",
+        "Variables to set to harmless values, for clients that insist on a credential.",
+    ),
+    KeyDoc::defaulted("concurrent_runs_max", "whole number", "16", "Runs of this agent at once."),
+    KeyDoc::defaulted(
+        "io_uring",
+        "`true` or `false`",
+        "true",
+        "Whether runs may use io_uring; capture covers its sockets.",
+    ),
+    KeyDoc::defaulted(
+        "danger.without_namespaces",
+        "`true` or `false`",
+        "false",
+        "Start runs even where the host allows no user or mount namespace.",
+    )
+    .danger(
+        "credential files and sockets of the user stay readable, and so does the environment of the user's other \
+         processes; every record of the session's opening says so",
+    ),
+];
+
+/// One registered kind of agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Its name: the file's.
+    pub name: AgentName,
+    /// Who answers for it.
+    pub owner: String,
+    /// The longest time limit of one session.
+    pub ttl_max: Duration,
+    /// The user of its runs when the caller is root.
+    pub user: Option<RunUser>,
+    /// How its runs are started.
+    pub terms: Terms,
+    /// Runs at once.
+    pub concurrent_runs_max: usize,
+}
+
+/// What an agent's runs are granted at the start, beyond what every run has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// Unix sockets that may be connected to.
+    pub unix_sockets: Vec<PathBuf>,
+    /// Paths readable although masked otherwise; `~/` is the run user's home.
+    pub files: Vec<String>,
+    /// Variables kept although removed otherwise.
+    pub environment: Vec<String>,
+    /// Variables set to harmless values.
+    pub placeholders: BTreeMap<String, String>,
+    /// Whether io_uring may be used.
+    pub io_uring: bool,
+    /// Whether to go on where no namespace can be had.
+    pub without_namespaces: bool,
+}
+
+/// The user of a run, by name or uid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunUser {
+    /// By uid, which needs no entry in the user database.
+    Uid(u32),
+    /// By name, looked up when a run starts.
+    Name(String),
+}
+
+impl Agent {
+    /// Reads one file. `name` is its name without `.toml`; `file` is how problems shall call it.
+    pub fn read(name: &str, file: &str, text: &str, problems: &mut Problems) -> Option<Self> {
+        config::read(file, text, KEYS, problems, |table| agent(name, table))
+    }
+
+    /// The user that a run of a caller with this uid has. Never root.
+    pub fn run_user(&self, caller: u32) -> Result<Account, Error> {
+        let account = match (&self.user, caller) {
+            (None, 0) => return Err(self.root()),
+            (Some(user), 0) => user.account()?,
+            // Only root can become another user.
+            (_, uid) => by_uid(uid)?,
+        };
+        // A name may be an alias of root.
+        if account.uid == 0 { Err(self.root()) } else { Ok(account) }
+    }
+
+    fn root(&self) -> Error {
+        Error::Root { agent: self.name.to_string() }
+    }
+}
+
+impl RunUser {
+    fn account(&self) -> Result<Account, AccountError> {
+        match self {
+            Self::Uid(uid) => by_uid(*uid),
+            Self::Name(name) => Account::of_name(name)?.ok_or_else(|| AccountError::Unknown(name.clone())),
+        }
+    }
+}
+
+/// A uid without an entry is a user all the same: containers are full of them.
+fn by_uid(uid: u32) -> Result<Account, AccountError> {
+    let nameless = || Account { name: uid.to_string(), uid, gid: uid, home: PathBuf::from("/") };
+    Ok(Account::of_uid(uid)?.unwrap_or_else(nameless))
+}
+
+fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
+    let name = AgentName::new(name)
+        .inspect_err(|error| table.problem("", error.to_string(), Some("rename the file")))
+        .ok();
+    let owner = table.required("owner");
+    let ttl_max = table.defaulted::<Span>("ttl_max").map(Span::get);
+    check_ttl(table, ttl_max);
+    let runs = table.defaulted::<u16>("concurrent_runs_max");
+    if runs == Some(0) {
+        table.problem("concurrent_runs_max", "no run could ever start", Some("write at least 1"));
+    }
+    let user = table.optional::<String>("user").and_then(|text| run_user(table, &text));
+    let terms = terms(table);
+    Some(Agent {
+        name: name?,
+        owner: owner?,
+        ttl_max: ttl_max?,
+        user,
+        terms: terms?,
+        concurrent_runs_max: runs?.into(),
+    })
+}
+
+fn terms(table: &Table<'_>) -> Option<Terms> {
+    let files = table.list::<String>("files");
+    for (n, path) in files.iter().enumerate() {
+        if !(path.starts_with('/') || path.starts_with("~/")) || path.split('/').any(|part| part == "..") {
+            let hint = "write `/path` or `~/path`, without `..`";
+            table.problem("files", format!("entry {} is no absolute path", n + 1), Some(hint));
+        }
+    }
+    let environment = table.list::<String>("environment");
+    let placeholders = table.map::<String>("placeholders");
+    for (key, names) in [
+        ("environment", environment.iter().collect::<Vec<_>>()),
+        ("placeholders", placeholders.keys().collect()),
+    ] {
+        for name in names.into_iter().filter(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            table.problem(key, format!("`{name}` is no variable name"), None);
+        }
+    }
+    let io_uring = table.defaulted("io_uring");
+    let without_namespaces = table.sub_table("danger").defaulted("without_namespaces");
+    Some(Terms {
+        unix_sockets: table.list("unix_sockets"),
+        files,
+        environment,
+        placeholders,
+        io_uring: io_uring?,
+        without_namespaces: without_namespaces?,
+    })
+}
+
+fn check_ttl(table: &Table<'_>, ttl_max: Option<Duration>) {
+    let Some(ttl) = ttl_max else { return };
+    if ttl.is_zero() || ttl > limits::SESSION_TTL_MAX {
+        let what = format!("not between 1ms and {}", Span::new(limits::SESSION_TTL_MAX));
+        table.problem("ttl_max", what, Some("write `ttl_max = \"1h\"`"));
+    }
+}
+
+fn run_user(table: &Table<'_>, text: &str) -> Option<RunUser> {
+    let user = match text.parse::<u32>() {
+        Ok(uid) => RunUser::Uid(uid),
+        Err(_) => RunUser::Name(text.to_owned()),
+    };
+    let what = match &user {
+        RunUser::Uid(0) => "a run may not be root",
+        RunUser::Uid(u32::MAX) => "no uid: it means `unchanged` to the kernel",
+        RunUser::Name(name) if name == "root" => "a run may not be root",
+        RunUser::Name(name) if name.is_empty() => "the name is empty",
+        RunUser::Uid(_) | RunUser::Name(_) => return Some(user),
+    };
+    table.problem("user", what, Some("name a user without rights of its own"));
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Agent, String> {
+        let mut problems = Problems::default();
+        Agent::read("coder", "agents/coder.toml", text, &mut problems).ok_or_else(|| problems.to_string())
+    }
+
+    #[test]
+    fn a_short_file_has_safe_defaults() {
+        let agent = read("owner = \"platform\"").unwrap();
+        assert_eq!(agent.ttl_max, Duration::from_hours(1));
+        assert_eq!(agent.concurrent_runs_max, 16);
+        assert!(!agent.terms.without_namespaces && agent.terms.io_uring);
+        assert!(agent.terms.files.is_empty() && agent.terms.unix_sockets.is_empty());
+    }
+
+    #[test]
+    fn a_full_file_is_read() {
+        let agent = read(
+            "owner = \"a\"\nttl_max = \"2h\"\nuser = \"4242\"\nunix_sockets = [\"/run/db.sock\"]\n\
+             files = [\"~/.aws/config\"]\nenvironment = [\"NPM_TOKEN\"]\nconcurrent_runs_max = 2\nio_uring = false\n\
+             [placeholders]\nGH_TOKEN = \"x\"\n[danger]\nwithout_namespaces = true\n",
+        )
+        .unwrap();
+        assert_eq!(agent.user, Some(RunUser::Uid(4242)));
+        assert_eq!(agent.terms.placeholders["GH_TOKEN"], "x");
+        assert!(agent.terms.without_namespaces && !agent.terms.io_uring);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_with_its_line() {
+        let text = "ttl_max = \"99d\"\nuser = \"root\"\nfiles = [\"relative\", \"/a/../b\"]\nenvironmnt = []\n\
+                    unix_sockets = [\"run/x\"]\nconcurrent_runs_max = 0\n";
+        let problems = read(text).unwrap_err();
+        for part in [
+            "coder.toml:1:",
+            "not between",
+            "coder.toml:2:",
+            "may not be root",
+            "coder.toml:3:",
+            "coder.toml:4:",
+            "did you mean `environment`",
+            "coder.toml:5:",
+            "coder.toml:6:",
+            "no run could ever start",
+            "`owner`: missing",
+        ] {
+            assert!(problems.contains(part), "{part} not in:\n{problems}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_never_uid_0() {
+        let nobody = read("owner = \"a\"").unwrap();
+        assert!(nobody.run_user(0).unwrap_err().to_string().contains("set `user`"));
+        assert_eq!(nobody.run_user(4242).unwrap().uid, 4242);
+        let named = read("owner = \"a\"\nuser = \"4242\"").unwrap();
+        assert_eq!(named.run_user(0).unwrap().uid, 4242);
+        assert_eq!(named.run_user(77).unwrap().uid, 77, "a caller that is not root stays who it is");
+        for root in ["0", "root", "4294967295", ""] {
+            assert!(read(&format!("owner = \"a\"\nuser = \"{root}\"")).is_err(), "{root}");
+        }
+        let alias = Agent { user: Some(RunUser::Name("root".into())), ..named };
+        assert!(alias.run_user(0).is_err());
+    }
+}

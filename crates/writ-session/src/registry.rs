@@ -1,0 +1,356 @@
+//! The live sessions: opened once their opening is durable, found by run without a lock, ended once.
+//!
+//! Each session has a file until it ends, so that runs outlive a restart of the daemon. A file that cannot be read
+//! is a session that is not restored: its run is refused everything, and the file is kept and named. Nothing here
+//! runs by itself: whoever owns the registry calls [`Registry::expire_due`] at [`Registry::next_expiry`].
+
+mod kept;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use writ_core::event::{SessionEnded, SessionOpened};
+use writ_core::units::Span;
+use writ_core::{
+    AgentName, Assurance, Clock, HumanId, IdSource, Process, Reason, RunId, RunTag, SessionId, Timestamp,
+    TrustDomain,
+};
+use writ_gate::{Cause, Human, Identify, Record, Session, SessionFacts, limits};
+use writ_host::durable;
+
+use crate::agent::{Agent, Terms};
+use crate::attest::Program;
+use crate::confinement::Confinement;
+use crate::error::Error;
+
+/// A live session and how its run began.
+#[derive(Debug)]
+pub struct Live {
+    /// The session.
+    pub session: Arc<Session>,
+    /// How it began.
+    pub start: Start,
+}
+
+/// How a run began: what a restarted daemon must know beyond the session's facts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The first process. It may have exited since; the cgroup of the run tells whether anything is left.
+    pub process: Process,
+    /// What it executed.
+    pub program: Program,
+    /// What the agent's file granted when it began.
+    pub terms: Terms,
+    /// Protections it is without.
+    pub dangers: Vec<String>,
+}
+
+/// Everything needed to open a session.
+#[derive(Debug)]
+pub struct OpenRequest<'a> {
+    /// The agent.
+    pub agent: &'a Agent,
+    /// The run, as its cgroup and label were made for ([`Registry::new_run`]).
+    pub run: RunId,
+    /// The human, from [`crate::Peer::human`].
+    pub human: Human,
+    /// What it is for.
+    pub purpose: String,
+    /// The time limit; the default, or what the agent allows if that is less, when nobody asked.
+    pub ttl: Option<Duration>,
+    /// How strongly it is enforced.
+    pub assurance: Assurance,
+    /// The first process, from [`crate::Peer::process`].
+    pub process: Process,
+    /// What it will execute, from [`crate::program`].
+    pub program: Program,
+    /// How it is confined, from [`Confinement::observe`].
+    pub confinement: Confinement,
+}
+
+/// Whose sessions to revoke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoked {
+    /// This session.
+    Session(SessionId),
+    /// Every session of an agent.
+    Agent(AgentName),
+    /// Every session of a human.
+    Human(HumanId),
+}
+
+/// What [`Registry::restore`] found.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Sessions that are live again. Those whose cgroup is empty are to be ended as exited.
+    pub live: Vec<Arc<Live>>,
+    /// Sessions whose time passed while the daemon was away; ended and recorded.
+    pub expired: Vec<SessionId>,
+    /// Files that are no session; kept, and their runs refused.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// The registry. Shared by reference.
+pub struct Registry {
+    folder: PathBuf,
+    domain: TrustDomain,
+    record: Arc<dyn Record>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    live: ArcSwap<HashMap<RunTag, Arc<Live>>>,
+    /// Held while a session is opened, so that limits hold. Ending one never waits for it.
+    opening: Mutex<()>,
+}
+
+/// What the registry asks of others.
+#[derive(Clone)]
+pub struct Ports {
+    /// The evidence.
+    pub record: Arc<dyn Record>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids.
+    pub ids: Arc<dyn IdSource>,
+}
+
+impl Registry {
+    /// An empty registry that keeps its sessions in this folder, which is made if it is missing.
+    pub fn new(folder: impl Into<PathBuf>, domain: TrustDomain, ports: Ports) -> Result<Self, Error> {
+        let folder = folder.into();
+        durable::folder(&folder, 0o700)?;
+        let Ports { record, clock, ids } = ports;
+        Ok(Self { folder, domain, record, clock, ids, live: ArcSwap::default(), opening: Mutex::default() })
+    }
+
+    /// An id for a run that is about to begin: its cgroup and label are made before its session is opened.
+    pub fn new_run(&self) -> RunId {
+        RunId::new(self.clock.now(), &*self.ids)
+    }
+
+    /// Opens a session. When this returns its opening is durable, its file is written, and its run may act.
+    ///
+    /// Dropped before it is done, it opens nothing; the log may then hold an opening whose run never acts.
+    pub async fn open(&self, request: OpenRequest<'_>) -> Result<Arc<Live>, Error> {
+        let _opening = self.opening.lock().await;
+        self.check_room(request.agent)?;
+        let live = self.session(request)?;
+        self.record.fact(opened(&live).into()).await?;
+        // Crash here: an opening is recorded, and the run is refused everything: it is not among the restored.
+        if let Err(error) = kept::write(&self.folder, &live) {
+            self.note_end(&live.session, Cause::Exited);
+            return Err(error.into());
+        }
+        self.publish(&live);
+        Ok(live)
+    }
+
+    /// Ends a session: cuts what it has under way, forgets it durably, records it. Whether it was live.
+    ///
+    /// It is cut at once even if this fails; an error means that its file is still there, and a restart would
+    /// bring it back.
+    pub fn end(&self, id: SessionId, cause: Cause) -> Result<bool, Error> {
+        let Some(live) = self.find(id) else { return Ok(false) };
+        if !live.session.end(cause) {
+            return Ok(false);
+        }
+        // Crash here: nobody was told that it ended; a restart restores it.
+        let forgotten = kept::remove(&self.folder, id);
+        let run = live.session.facts().run.tag();
+        self.live.rcu(|map| {
+            let mut map = HashMap::clone(map);
+            map.remove(&run);
+            map
+        });
+        self.note_end(&live.session, live.session.cause().unwrap_or(cause));
+        forgotten.inspect_err(|error| {
+            tracing::error!(target: "writ::session", session = %id, %error, "an ended session stays on disk");
+        })?;
+        Ok(true)
+    }
+
+    /// Revokes sessions. Those that were live.
+    pub fn revoke(&self, whose: &Revoked) -> Result<Vec<SessionId>, Error> {
+        let facts = |live: &Arc<Live>| live.session.facts().clone();
+        let chosen = self.list().into_iter().filter(|live| match whose {
+            Revoked::Session(id) => facts(live).id == *id,
+            Revoked::Agent(agent) => facts(live).agent == *agent,
+            Revoked::Human(human) => facts(live).human.id == *human,
+        });
+        self.end_all(chosen.collect(), Cause::Revoked)
+    }
+
+    /// The live sessions, oldest first.
+    pub fn list(&self) -> Vec<Arc<Live>> {
+        let mut all: Vec<_> = self.live.load().values().cloned().collect();
+        all.sort_by_key(|live| live.session.facts().id);
+        all
+    }
+
+    /// The live session with this id.
+    pub fn find(&self, id: SessionId) -> Option<Arc<Live>> {
+        self.live.load().values().find(|live| live.session.facts().id == id).cloned()
+    }
+
+    /// The live session of a run, with how it began.
+    pub fn of_run(&self, run: RunTag) -> Option<Arc<Live>> {
+        self.live.load().get(&run).cloned()
+    }
+
+    /// When the next session reaches its time limit.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.live.load().values().map(|live| live.session.facts().expires).min()
+    }
+
+    /// Ends every session whose time limit is `now` or earlier.
+    pub fn expire_due(&self, now: Timestamp) -> Result<Vec<SessionId>, Error> {
+        let due = self.list().into_iter().filter(|live| live.session.facts().expires <= now);
+        self.end_all(due.collect(), Cause::Expired)
+    }
+
+    /// Brings back the sessions of before a restart. Called once, before anything is captured.
+    pub fn restore(&self) -> Result<Restored, Error> {
+        let mut restored = Restored::default();
+        let now = self.clock.now();
+        for path in kept::files(&self.folder)? {
+            let Some(live) = kept::read(&path)?.map(Arc::new) else {
+                tracing::error!(target: "writ::session", path = %path.display(), "not a kept session");
+                restored.damaged.push(path);
+                continue;
+            };
+            self.publish(&live);
+            let facts = live.session.facts();
+            if facts.expires <= now {
+                self.end(facts.id, Cause::Expired)?;
+                restored.expired.push(facts.id);
+            } else {
+                restored.live.push(live);
+            }
+        }
+        Ok(restored)
+    }
+
+    fn end_all(&self, sessions: Vec<Arc<Live>>, cause: Cause) -> Result<Vec<SessionId>, Error> {
+        let (mut ended, mut failed) = (Vec::new(), None);
+        // One that cannot be forgotten does not keep the others alive.
+        for live in sessions {
+            let id = live.session.facts().id;
+            match self.end(id, cause) {
+                Ok(true) => ended.push(id),
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(ended), Err)
+    }
+
+    fn check_room(&self, agent: &Agent) -> Result<(), Error> {
+        let live = self.live.load();
+        if live.len() >= limits::SESSIONS_MAX {
+            return Err(Error::Busy { open: live.len() });
+        }
+        let open = live.values().filter(|live| live.session.facts().agent == agent.name).count();
+        if open >= agent.concurrent_runs_max {
+            return Err(Error::AgentBusy { agent: agent.name.to_string(), open });
+        }
+        Ok(())
+    }
+
+    fn session(&self, request: OpenRequest<'_>) -> Result<Arc<Live>, Error> {
+        let OpenRequest { agent, run, human, purpose, ttl, assurance, process, program, confinement } =
+            request;
+        if human.uid == 0 || confinement.uid != human.uid {
+            return Err(Error::Root { agent: agent.name.to_string() });
+        }
+        if purpose.len() > limits::PURPOSE_BYTES_MAX || purpose.chars().any(char::is_control) {
+            return Err(Error::Purpose { max: limits::PURPOSE_BYTES_MAX });
+        }
+        let ttl = time_limit(agent, ttl)?;
+        let opened = self.clock.now();
+        let facts = SessionFacts {
+            id: SessionId::new(opened, &*self.ids),
+            run,
+            spiffe_id: self.domain.run_id(&agent.name, run),
+            agent: agent.name.clone(),
+            human,
+            purpose,
+            opened,
+            expires: opened.plus(ttl),
+            assurance,
+        };
+        let without = (!confinement.namespaces).then(|| "without_namespaces".to_owned());
+        let start =
+            Start { process, program, terms: agent.terms.clone(), dangers: without.into_iter().collect() };
+        Ok(Arc::new(Live { session: Arc::new(Session::new(facts)), start }))
+    }
+
+    fn publish(&self, live: &Arc<Live>) {
+        let run = live.session.facts().run.tag();
+        self.live.rcu(|map| {
+            let mut map = HashMap::clone(map);
+            map.insert(run, Arc::clone(live));
+            map
+        });
+    }
+
+    fn note_end(&self, session: &Session, cause: Cause) {
+        let event = SessionEnded { actor: session.actor(), cause: cause.as_str().to_owned() };
+        self.record.note(event.into());
+    }
+}
+
+impl Identify for Registry {
+    fn identify(&self, run: RunTag) -> Result<Arc<Session>, Reason> {
+        let live = self.live.load();
+        let session = &live.get(&run).ok_or(Reason::NoRun)?.session;
+        match session.cause() {
+            Some(cause) => Err(cause.reason()),
+            None => Ok(Arc::clone(session)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("live", &self.live.load().len()).finish_non_exhaustive()
+    }
+}
+
+fn time_limit(agent: &Agent, asked: Option<Duration>) -> Result<Duration, Error> {
+    match asked {
+        None => Ok(limits::SESSION_TTL_DEFAULT.min(agent.ttl_max)),
+        Some(ttl) if ttl.is_zero() => Err(Error::TtlZero),
+        Some(ttl) if ttl > agent.ttl_max => Err(Error::TtlTooLong {
+            agent: agent.name.to_string(),
+            asked: Span::new(ttl),
+            max: Span::new(agent.ttl_max),
+        }),
+        Some(ttl) => Ok(ttl),
+    }
+}
+
+fn opened(live: &Live) -> SessionOpened {
+    let (facts, start) = (live.session.facts(), &live.start);
+    SessionOpened {
+        actor: live.session.actor(),
+        assurance: facts.assurance,
+        audit_session: facts.human.audit_session,
+        dangers: start.dangers.clone(),
+        exe: start.program.path.clone(),
+        exe_sha256: start.program.sha256.clone(),
+        expires_us: facts.expires,
+        login_uid: facts.human.login_uid,
+        process: start.process.clone(),
+        purpose: facts.purpose.clone(),
+        script: start.program.script.clone(),
+        uid: facts.human.uid,
+    }
+}
+
+#[cfg(test)]
+mod tests;
