@@ -224,7 +224,9 @@ fn validate(
         found.push(place, what, hint);
     }
     let mut warnings = Found::default();
-    for warning in result.validation_warnings() {
+    // An action that cannot apply makes the whole policy impossible, which is told by itself.
+    let told = |w: &&ValidationWarning| !matches!(w, ValidationWarning::InvalidActionApplication(_));
+    for warning in result.validation_warnings().filter(told) {
         let (what, hint) = said(warning);
         let place = place(warning.policy_id(), offset(warning)).unwrap_or_else(|| Place::file("policies"));
         let list = if is_hidden(warning) { &mut *found } else { &mut warnings };
