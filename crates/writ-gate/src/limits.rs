@@ -34,6 +34,10 @@ pub const HEADERS_MAX: usize = 100;
 pub const H2_STREAMS_MAX: u32 = 256;
 /// Body bytes buffered per direction of one exchange.
 pub const BODY_WINDOW: ByteSize = ByteSize::kib(64);
+/// Flow-control window of one stream towards a service: bounds what is held, and with it the speed over a long way.
+pub const H2_STREAM_WINDOW: ByteSize = ByteSize::kib(256);
+/// Flow-control window of a whole HTTP/2 connection, in either direction.
+pub const H2_CONNECTION_WINDOW: ByteSize = ByteSize::mib(1);
 /// Leaf certificates cached per session.
 pub const LEAVES_PER_SESSION_MAX: usize = 256;
 /// Idle upstream connections kept per session and service.
