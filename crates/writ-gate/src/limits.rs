@@ -63,6 +63,11 @@ pub const DNS_BYTES_MAX: usize = 4_096;
 pub const DNS_QUERIES_MAX: usize = 1_024;
 /// Life of an answer, seconds: short, so that a changed configuration is seen soon; addresses are stable anyway.
 pub const DNS_TTL_SECONDS: u32 = 30;
+/// Names below a pattern that all runs together may ask for: an eighth of the synthetic addresses, so that listed
+/// names always find a place.
+pub const NAMES_ASKED_MAX: usize = 16_384;
+/// Of these, one run: what an agent could push out that way is bounded, and it cannot use up the table for others.
+pub const NAMES_ASKED_PER_RUN_MAX: usize = 1_024;
 
 /// The longest time limit of a session.
 pub const SESSION_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
