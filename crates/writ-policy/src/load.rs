@@ -57,7 +57,7 @@ pub(crate) fn load(files: &[(PathBuf, String)], services: &[Arc<Service>]) -> Re
     };
     let (schema, _) = Schema::from_cedarschema_str(&text).map_err(|error| internal(&error))?;
     let actions = schema.action_entities().map_err(|error| internal(&error))?;
-    let types = Types::new().map_err(|error| internal(&error))?;
+    let types = Types::new().map_err(|error| internal(&*error))?;
     let names: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
 
     let mut found = Found::default();
@@ -135,7 +135,7 @@ fn parse(sources: &[Source], found: &mut Found) -> Vec<Placed> {
             }
         };
         for template in set.templates() {
-            let start = template.as_ref().loc().map_or(0, |loc| loc.start());
+            let start = template.as_ref().loc().map_or(0, |loc| loc.span.offset());
             let hint = "write one policy for each principal or resource".to_owned();
             found.push(
                 source.place(start),
@@ -144,7 +144,7 @@ fn parse(sources: &[Source], found: &mut Found) -> Vec<Placed> {
             );
         }
         let place = |policy: &Policy| Placed {
-            start: policy.as_ref().loc().map_or(0, |loc| loc.start()),
+            start: policy.as_ref().loc().map_or(0, |loc| loc.span.offset()),
             policy: policy.clone(),
             source: number,
         };

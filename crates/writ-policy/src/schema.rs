@@ -134,13 +134,14 @@ pub(crate) struct Types {
 }
 
 impl Types {
-    pub(crate) fn new() -> Result<Self, cedar_policy::ParseErrors> {
+    pub(crate) fn new() -> Result<Self, Box<cedar_policy::ParseErrors>> {
+        let kind = |name: &str| name.parse::<EntityTypeName>().map_err(Box::new);
         Ok(Self {
-            action: "Writ::Action".parse()?,
-            agent: "Writ::Agent".parse()?,
-            group: "Writ::Group".parse()?,
-            human: "Writ::Human".parse()?,
-            service: "Writ::Service".parse()?,
+            action: kind("Writ::Action")?,
+            agent: kind("Writ::Agent")?,
+            group: kind("Writ::Group")?,
+            human: kind("Writ::Human")?,
+            service: kind("Writ::Service")?,
         })
     }
 }

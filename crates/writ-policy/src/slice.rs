@@ -109,7 +109,10 @@ impl Slice {
         answer.failed.extend(response.diagnostics().errors().map(|error| {
             let AuthorizationError::PolicyEvaluationError(error) = error;
             let id: &str = error.policy_id().as_ref();
-            let effect = conditional.set.policy(error.policy_id()).map_or(Effect::Permit, |p| p.effect());
+            let effect = conditional
+                .set
+                .policy(error.policy_id())
+                .map_or(Effect::Permit, cedar_policy::Policy::effect);
             (id.into(), effect)
         }));
         answer.failed.extend(conditional.lost.iter().cloned());

@@ -40,13 +40,13 @@ impl Words<'_> {
             })
         };
         if *kind == self.types.service && !self.services.iter().any(|s| s.as_str() == id) {
-            return Some(self.unknown(id, "service", self.services.iter().map(ServiceName::as_str)));
+            return Some(unknown(id, "service", self.services.iter().map(ServiceName::as_str)));
         }
         if *kind == self.types.action && !self.is_action(id) {
             let effects = Effect::ALL.iter().map(|effect| effect.as_str());
             let names = self.shapes.keys().map(OperationName::as_str);
             let what = if id.contains('/') { "operation" } else { "effect or operation" };
-            return Some(self.unknown(id, what, effects.chain(names)));
+            return Some(unknown(id, what, effects.chain(names)));
         }
         if *kind == self.types.human {
             return unix("human");
@@ -65,16 +65,6 @@ impl Words<'_> {
     fn is_action(&self, id: &str) -> bool {
         Effect::ALL.iter().any(|effect| effect.as_str() == id)
             || OperationName::new(id).is_ok_and(|name| self.shapes.contains_key(&name))
-    }
-
-    fn unknown<'n>(&self, id: &str, kind: &str, known: impl Iterator<Item = &'n str>) -> Slip {
-        let hint = nearest(id, known).map(did_you_mean);
-        let otherwise = || "see `writ service` for what the catalog has".to_owned();
-        Slip {
-            at: format!("{id:?}"),
-            what: format!("no {kind} `{id}`"),
-            hint: Some(hint.unwrap_or_else(otherwise)),
-        }
     }
 
     /// Operations in the scope that are not of the service in the scope.
@@ -100,6 +90,16 @@ impl Words<'_> {
             })
         };
         actions.iter().filter_map(stranger).collect()
+    }
+}
+
+fn unknown<'n>(id: &str, kind: &str, known: impl Iterator<Item = &'n str>) -> Slip {
+    let hint = nearest(id, known).map(did_you_mean);
+    let otherwise = || "see `writ service` for what the catalog has".to_owned();
+    Slip {
+        at: format!("{id:?}"),
+        what: format!("no {kind} `{id}`"),
+        hint: Some(hint.unwrap_or_else(otherwise)),
     }
 }
 

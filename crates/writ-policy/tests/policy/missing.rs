@@ -203,7 +203,7 @@ fn more_principals_than_are_kept_are_decided_all_the_same() {
     let engine =
         Engine::new(load(&format!("{AGENT} permit (principal is Writ::Human, action, resource);")).unwrap());
     let (forge, fetch) = operation(&services(), "forge/repo.fetch");
-    for n in 0..writ_gate::limits::POLICY_VIEWS_MAX * 2 + 1 {
+    for n in 0..=writ_gate::limits::POLICY_VIEWS_MAX * 2 {
         assert!(engine.decide(&session("coder", &format!("unix:u{n}"), &[]), &forge, &fetch).permits());
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn operation(services: &[Arc<Service>], name: &str) -> (Arc<Service>,
     let (service, rule) = services.iter().find_map(find).unwrap();
     let names = rule.path.segments.iter().filter_map(|segment| match segment {
         PathSegment::Argument { name, .. } => Some((name.clone(), "acme".to_owned())),
-        _ => None,
+        PathSegment::Literal(_) | PathSegment::Pair(..) | PathSegment::Rest(_) => None,
     });
     let arguments = names.collect();
     (service, Operation { rule, arguments })
