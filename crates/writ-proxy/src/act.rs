@@ -12,7 +12,7 @@ use writ_core::Reason;
 use writ_core::service::RequestHead;
 use writ_gate::{Asked, Refusal};
 
-use crate::body::{AgentBody, Answer, Transfer};
+use crate::body::{AgentBody, Answer, Transfer, UpstreamBody};
 use crate::head::{self, Upgrade};
 use crate::lane::Outgoing;
 use crate::line::Line;
@@ -107,8 +107,23 @@ impl Line {
                 return Err(reason);
             }
         };
-        let (mut parts, body) = answer.into_parts();
+        let (parts, body) = answer.into_parts();
         running.answered(parts.status.as_u16());
+        // Nobody asked for anything else than an answer.
+        if parts.status.is_informational() {
+            running.fail(Reason::UpstreamBroken);
+            return Err(Reason::UpstreamBroken);
+        }
+        Ok(self.relay_answer(parts, body, running).await)
+    }
+
+    /// The answer as the agent gets it.
+    pub(crate) async fn relay_answer(
+        &self,
+        mut parts: http::response::Parts,
+        body: UpstreamBody,
+        running: Running,
+    ) -> Response<Answer> {
         head::strip_answer(&mut parts.headers);
         parts.extensions.clear();
         let mut ready = Some((body, running));
@@ -116,6 +131,6 @@ impl Line {
             Some((body, running)) => Poll::Ready(Answer::relay(body, running, cx)),
             None => Poll::Pending,
         });
-        Ok(Response::from_parts(parts, answer.await))
+        Response::from_parts(parts, answer.await)
     }
 }

@@ -156,6 +156,11 @@ impl UpstreamBody {
         Self { incoming, held: None }
     }
 
+    /// The connection itself, to become something else.
+    pub(crate) fn into_wire(self) -> Option<Box<Wire>> {
+        self.held.map(|held| held.wire)
+    }
+
     /// The answer is complete: the connection may serve the next request, if it is clean.
     fn give_back(&mut self, cx: &mut Context<'_>) {
         if let Some(mut held) = self.held.take()

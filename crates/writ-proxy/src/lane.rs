@@ -2,7 +2,6 @@
 //!
 //! Nothing in a lane is ever reached from another session. When the session ends, the lane is emptied.
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +11,15 @@ use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use writ_core::units::ByteSize;
 use writ_core::{Clock, Reason};
 use writ_gate::{Session, limits};
 
 use crate::body::{AgentBody, Transfer, UpstreamBody};
+use crate::line::Streams;
 use crate::relay::RelaySettings;
 use crate::upstream::io::Io;
 use crate::upstream::pool::{Alpn, Pool};
@@ -52,6 +54,15 @@ enum Attempt {
     Unsent(Box<Request<AgentBody>>),
     /// Something may have been sent.
     Broken(Reason),
+}
+
+impl Attempt {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Unsent(_) => Reason::UpstreamBroken,
+            Self::Broken(reason) => reason,
+        }
+    }
 }
 
 impl Lane {
@@ -137,10 +148,21 @@ impl Lane {
                 self.on_shared(target, shared, request, &transfer).await
             }
         };
-        attempt.map_err(|failed| match failed {
-            Attempt::Unsent(_) => Reason::UpstreamBroken,
-            Attempt::Broken(reason) => reason,
-        })
+        attempt.map_err(Attempt::reason)
+    }
+
+    /// Sends a request on a connection of its own, over HTTP/1: for one that wants to become something else.
+    pub(crate) async fn send_alone(
+        self: &Arc<Self>,
+        target: &Target,
+        parts: Parts,
+        transfer: &Arc<Transfer>,
+    ) -> Result<Response<UpstreamBody>, Reason> {
+        let Established::Wire(wire) = self.establish(target, Alpn::Http1).await? else {
+            return Err(Reason::UpgradeRefused);
+        };
+        let request = Request::from_parts(for_http1(parts, target), AgentBody::empty(Arc::clone(transfer)));
+        self.on_wire(target, wire, request, transfer).await.map_err(Attempt::reason)
     }
 
     async fn establish(self: &Arc<Self>, target: &Target, wants: Alpn) -> Result<Established, Reason> {
@@ -164,16 +186,19 @@ impl Lane {
 
     /// An HTTP/2 connection; its task ends with the session.
     async fn http2(self: &Arc<Self>, io: Io) -> Result<SendRequest<AgentBody>, Reason> {
-        let window = u32::try_from(limits::BODY_WINDOW.get()).unwrap_or(u32::MAX);
-        let (send, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(window)
-            .initial_connection_window_size(window.saturating_mul(4))
+        let window = |size: ByteSize| u32::try_from(size.get()).unwrap_or(u32::MAX);
+        let streams = Streams { tasks: self.tasks.clone(), stop: CancellationToken::new() };
+        let cut = streams.stop.clone().drop_guard();
+        let (send, connection) = hyper::client::conn::http2::Builder::new(streams)
+            .initial_stream_window_size(window(limits::H2_STREAM_WINDOW))
+            .initial_connection_window_size(window(limits::H2_CONNECTION_WINDOW))
             .max_header_list_size(u32::try_from(limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(io))
             .await
             .map_err(|_| Reason::UpstreamBroken)?;
         let session = Arc::clone(&self.session);
         self.tasks.spawn(async move {
+            let _cut = cut;
             tokio::select! {
                 result = connection => {
                     if let Err(error) = result {
@@ -293,6 +318,3 @@ fn for_http2(mut parts: Parts, target: &Target) -> Result<Parts, Reason> {
     parts.headers.remove(header::HOST);
     Ok(parts)
 }
-
-/// For services that never fail.
-pub(crate) type Never = Infallible;

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use writ_core::units::ByteSize;
 use writ_core::{HostName, Reason};
 use writ_gate::{Admitted, limits};
 
@@ -224,12 +225,12 @@ where
     let _cut = streams.stop.clone().drop_guard();
     let serving = Arc::clone(&line);
     let service = service_fn(move |request| Arc::clone(&serving).answer(request));
-    let window = u32::try_from(limits::BODY_WINDOW.get()).unwrap_or(u32::MAX);
+    let window = |size: ByteSize| u32::try_from(size.get()).unwrap_or(u32::MAX);
     let mut connection = pin!(
         hyper::server::conn::http2::Builder::new(streams)
             .timer(TokioTimer::new())
-            .initial_stream_window_size(window)
-            .initial_connection_window_size(window.saturating_mul(4))
+            .initial_stream_window_size(window(limits::BODY_WINDOW))
+            .initial_connection_window_size(window(limits::H2_CONNECTION_WINDOW))
             .max_send_buf_size(limits::BODY_WINDOW.as_usize())
             .max_concurrent_streams(limits::H2_STREAMS_MAX)
             .max_header_list_size(u32::try_from(limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX))

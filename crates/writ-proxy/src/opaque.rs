@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use writ_core::Reason;
 use writ_core::service::RequestHead;
@@ -26,11 +27,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Arc<
     let running = Running::new(exchange, Arc::clone(&transfer), shared.stop.clone());
     let place = line::place(&admitted, host, false);
     let target = Target { service: Arc::clone(admitted.service()), place };
-    let mut upstream = match upstream::dial_opaque(&target, shared.settings.upstream_connect_timeout).await {
+    let upstream = match upstream::dial_opaque(&target, shared.settings.upstream_connect_timeout).await {
         Ok(upstream) => upstream,
         Err(reason) => return running.fail(reason),
     };
-    match tunnel::tie(stream, &mut upstream, &transfer).await {
+    match tunnel::tie(stream, tunnel::Said::new(upstream, Bytes::new()), &transfer).await {
         Ok(()) => running.complete(),
         Err(error) => {
             tracing::debug!(target: "writ::proxy", %error, "an opaque connection broke");

@@ -35,6 +35,11 @@ impl Running {
         &self.transfer
     }
 
+    /// Whether a credential was lent.
+    pub(crate) fn lends(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| !exchange.credentials().is_empty())
+    }
+
     /// Where the findings of the scrubber are counted.
     pub(crate) fn scrubbed(&self) -> &Arc<AtomicU64> {
         &self.scrubbed

@@ -20,7 +20,6 @@ use std::task::{Context, Poll, ready};
 use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use writ_core::Reason;
-use writ_gate::limits;
 
 use body::Framing;
 
@@ -96,7 +95,9 @@ pub(crate) struct Strict<S> {
 enum At {
     Head,
     Body(Framing),
-    /// Something was refused: nothing more is read.
+    /// A body was refused: what is left is an error.
+    Broken,
+    /// A head was refused: nothing more is read.
     End,
 }
 
@@ -105,74 +106,70 @@ impl<S> Strict<S> {
         Self { io, wire, at: At::Head, held: Vec::new(), checked: (Vec::new(), 0) }
     }
 
-    /// Checks as much of `bytes` as is complete and returns how much that is.
-    fn check(&mut self, bytes: &[u8]) -> Result<usize, Reason> {
+    /// Checks as much of `bytes` as is complete. Returns how much may be handed on, and what is wrong after it.
+    fn check(&mut self, bytes: &[u8]) -> (usize, Option<Reason>) {
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            match &mut self.at {
-                At::Head => {
-                    let Some(length) = memmem::find(rest, b"\r\n\r\n").map(|at| at + 4) else {
-                        head::check_beginning(rest)?;
-                        return Ok(done);
-                    };
-                    let framing = head::check(rest.get(..length).unwrap_or_default())?;
-                    self.wire.heads.fetch_add(1, Ordering::Relaxed);
-                    self.at = if framing.ended() { At::Head } else { At::Body(framing) };
-                    done += length;
-                }
-                At::Body(framing) => {
-                    done += framing.advance(rest)?;
-                    if framing.ended() {
-                        self.at = At::Head;
-                    }
-                }
-                At::End => return Ok(done),
+            match self.step(rest) {
+                Ok(0) => break,
+                Ok(more) => done += more,
+                Err(reason) => return (done, Some(reason)),
             }
         }
-        Ok(done)
+        (done, None)
+    }
+
+    /// Checks one head, or what there is of a body; nothing, if a head is not complete.
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, Reason> {
+        let (length, framing) = match &mut self.at {
+            At::Head => {
+                let Some(length) = memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4) else {
+                    return head::check_beginning(bytes).map(|()| 0);
+                };
+                let framing = head::check(bytes.get(..length).unwrap_or_default())?;
+                self.wire.heads.fetch_add(1, Ordering::Relaxed);
+                (length, framing)
+            }
+            At::Body(framing) => (framing.advance(bytes)?, *framing),
+            At::Broken | At::End => return Ok(0),
+        };
+        self.at = if framing.ended() { At::Head } else { At::Body(framing) };
+        Ok(length)
     }
 
     /// Takes what was read into `buf` after `before`; leaves there only what may be handed on.
-    fn take(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
-        if !self.held.is_empty() {
-            self.held.extend_from_slice(buf.filled().get(before..).unwrap_or_default());
+    fn take(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        let reason = if self.held.is_empty() {
+            let (done, reason) = self.check(fresh);
+            self.held = fresh.get(done..).unwrap_or_default().to_vec();
+            buf.set_filled(before + done);
+            reason
+        } else {
+            self.held.extend_from_slice(fresh);
             buf.set_filled(before);
             let mut held = std::mem::take(&mut self.held);
-            match self.check(&held) {
-                Ok(done) => {
-                    self.held = held.split_off(done);
-                    self.checked = (held, 0);
-                }
-                Err(reason) => self.stop(reason)?,
-            }
-        } else {
-            let fresh = buf.filled().get(before..).unwrap_or_default();
-            match self.check(fresh) {
-                Ok(done) => {
-                    self.held = fresh.get(done..).unwrap_or_default().to_vec();
-                    buf.set_filled(before + done);
-                }
-                Err(reason) => {
-                    buf.set_filled(before);
-                    self.stop(reason)?;
-                }
-            }
+            let (done, reason) = self.check(&held);
+            self.held = held.split_off(done);
+            self.checked = (held, 0);
+            reason
+        };
+        if let Some(reason) = reason {
+            self.stop(reason);
         }
         self.wire.partial.store(!self.held.is_empty(), Ordering::Relaxed);
-        Ok(())
     }
 
     /// After a bad head the relay gets to answer. A bad body breaks the connection: the answer may be under way.
-    fn stop(&mut self, reason: Reason) -> io::Result<()> {
-        let in_head = matches!(self.at, At::Head);
-        self.at = At::End;
+    fn stop(&mut self, reason: Reason) {
         self.held = Vec::new();
         self.wire.refuse(reason);
-        if !in_head {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the request's body is not strict HTTP/1"));
+        if matches!(self.at, At::Head) {
+            self.checked.0.extend_from_slice(STAND_IN);
+            self.at = At::End;
+        } else {
+            self.at = At::Broken;
         }
-        self.checked = (STAND_IN.to_vec(), 0);
-        Ok(())
     }
 
     fn hand_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
@@ -189,6 +186,10 @@ impl<S> Strict<S> {
     }
 }
 
+fn not_strict() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the request's body is not strict HTTP/1")
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -200,8 +201,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             if this.hand_on(buf) || buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            if matches!(this.at, At::End) {
-                return Poll::Pending;
+            match this.at {
+                At::Head | At::Body(_) => {}
+                At::Broken => return Poll::Ready(Err(not_strict())),
+                // The answer to the stand-in ends the connection.
+                At::End => return Poll::Pending,
             }
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
@@ -213,7 +217,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             if this.wire.tunnel.load(Ordering::Acquire) {
                 return Poll::Ready(Ok(()));
             }
-            this.take(buf, before)?;
+            this.take(buf, before);
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }

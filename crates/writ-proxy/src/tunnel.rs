@@ -1,64 +1,75 @@
 //! Two byte streams tied together, counted in both directions.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use writ_gate::limits;
 
 use crate::body::Transfer;
 
+/// Bytes held per direction: a quarter of the window, since a tunnel is either interactive or well served by it.
+fn window() -> usize {
+    limits::BODY_WINDOW.as_usize() / 4
+}
+
 /// Copies until both sides have ended; what the agent sends is counted up, what it is sent down.
 ///
-/// Back-pressure is that of the slower side; at most a window per direction is held.
-pub(crate) async fn tie<A, B>(agent: A, service: &mut B, transfer: &Arc<Transfer>) -> io::Result<()>
+/// The end of one direction is passed on. Back-pressure is that of the slower side.
+pub(crate) async fn tie<A, S>(agent: A, service: Said<S>, transfer: &Arc<Transfer>) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    let window = limits::BODY_WINDOW.as_usize() / 4;
-    let mut agent = Counted { stream: agent, transfer: Arc::clone(transfer) };
-    copy_bidirectional_with_sizes(&mut agent, service, window, window).await?;
+    let (agent_read, agent_write) = tokio::io::split(agent);
+    let up = up(agent_read, service.write, transfer);
+    let down = down(service.read, service.first, agent_write, transfer);
+    tokio::try_join!(up, down)?;
     Ok(())
 }
 
-/// The agent's side, counted.
-struct Counted<S> {
-    stream: S,
-    transfer: Arc<Transfer>,
+/// A service's side, with what it has said already.
+pub(crate) struct Said<S> {
+    read: ReadHalf<S>,
+    write: WriteHalf<S>,
+    first: Bytes,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        this.transfer.add_up(buf.filled().len() - before);
-        read
+impl<S: AsyncRead + AsyncWrite> Said<S> {
+    pub(crate) fn new(stream: S, first: Bytes) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        Self { read, write, first }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(length)) = &written {
-            this.transfer.add_down(*length);
-        }
-        written
+async fn up<R, W>(mut from: R, mut to: W, transfer: &Transfer) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = BytesMut::with_capacity(window());
+    while from.read_buf(&mut buffer).await? > 0 {
+        transfer.add_up(buffer.len());
+        to.write_all(&buffer).await?;
+        to.flush().await?;
+        buffer.clear();
     }
+    to.shutdown().await
+}
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+async fn down<R, W>(mut from: R, first: Bytes, mut to: W, transfer: &Transfer) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = BytesMut::with_capacity(window());
+    buffer.extend_from_slice(&first);
+    while !buffer.is_empty() || from.read_buf(&mut buffer).await? > 0 {
+        to.write_all(&buffer).await?;
+        to.flush().await?;
+        transfer.add_down(buffer.len());
+        buffer.clear();
     }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
+    to.shutdown().await
 }

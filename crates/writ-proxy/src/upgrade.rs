@@ -1,31 +1,91 @@
 //! WebSocket (RFC 6455): after the service agrees, the connection is a tunnel in both directions.
 //!
 //! Frames are not interpreted. What the service sends is still searched for the credential that was lent, and so
-//! that it can be, compression is not offered when one is.
+//! that it can be found, extensions (which compress) are not offered when one is.
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use writ_core::Reason;
 
-use crate::body::{AgentBody, Answer};
+use crate::body::Answer;
+use crate::head;
 use crate::line::Line;
 use crate::running::Running;
 use crate::tunnel;
-use crate::upstream::pool::Alpn;
+use crate::upstream::wire::Wire;
+
+const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 
 /// Asks the service for the upgrade and, if it agrees, ties the two sides together.
 pub(crate) async fn relay(
     line: &Arc<Line>,
-    parts: Parts,
-    running: Running,
+    mut parts: Parts,
+    mut running: Running,
     agent_side: OnUpgrade,
 ) -> Result<Response<Answer>, Reason> {
-    let _ = (line, parts, agent_side);
-    running.fail(Reason::UpgradeRefused);
-    Err(Reason::UpgradeRefused)
+    announce(&mut parts.headers);
+    if running.lends() {
+        parts.headers.remove(EXTENSIONS);
+    }
+    let transfer = Arc::clone(running.transfer());
+    let answer = match line.lane().send_alone(&line.target, parts, &transfer).await {
+        Ok(answer) => answer,
+        Err(reason) => {
+            running.fail(reason);
+            return Err(reason);
+        }
+    };
+    running.answered(answer.status().as_u16());
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (parts, body) = answer.into_parts();
+        return Ok(line.relay_answer(parts, body, running).await);
+    }
+    let agrees = head::lists(answer.headers(), &header::UPGRADE, "websocket");
+    let (mut parts, body) = answer.into_parts();
+    let Some(wire) = body.into_wire().filter(|_| agrees) else {
+        running.fail(Reason::UpstreamBroken);
+        return Err(Reason::UpstreamBroken);
+    };
+    head::strip_answer(&mut parts.headers);
+    announce(&mut parts.headers);
+    parts.extensions.clear();
+    if let Some(strict) = &line.wire {
+        strict.become_tunnel();
+    }
+    line.shared.tasks.spawn(tied(Arc::clone(line), agent_side, wire, running));
+    Ok(Response::from_parts(parts, Answer::Own(None)))
+}
+
+fn announce(headers: &mut http::HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Relays until one side ends, or the session does. Holds the connection's place in the session meanwhile.
+async fn tied(line: Arc<Line>, agent_side: OnUpgrade, wire: Box<Wire>, running: Running) {
+    let transfer = Arc::clone(running.transfer());
+    let relayed = async {
+        let (service, first) = wire.into_io().await;
+        let agent = TokioIo::new(agent_side.await.map_err(|_| Reason::ClientGone)?);
+        let said = tunnel::Said::new(service, first);
+        tunnel::tie(agent, said, &transfer).await.map_err(|_| Reason::UpstreamBroken)
+    };
+    let session = Arc::clone(&line.lane().session);
+    let result = tokio::select! {
+        biased;
+        () = session.ended() => None,
+        () = line.shared.stop.cancelled() => None,
+        result = relayed => Some(result),
+    };
+    match result {
+        Some(Ok(())) => running.complete(),
+        Some(Err(reason)) => running.fail(reason),
+        // Dropped unfinished, it says itself that it was cut, and why.
+        None => drop(running),
+    }
 }

@@ -7,6 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -59,14 +60,20 @@ impl Wire {
     ) -> Result<Response<Incoming>, TrySendError<Request<AgentBody>>> {
         let mut answer = pin!(self.send.try_send_request(request));
         poll_fn(|cx| {
-            if !self.ended && Pin::new(&mut self.connection).poll(cx).is_ready() {
-                self.ended = true;
-            }
-            match answer.as_mut().poll(cx) {
-                Poll::Pending => Poll::Pending,
-                ready => ready,
-            }
+            self.drive(cx);
+            answer.as_mut().poll(cx)
         })
         .await
+    }
+
+    /// The bare connection after the service agreed to another protocol, with what it already said in it.
+    pub(crate) async fn into_io(mut self) -> (Io, Bytes) {
+        poll_fn(|cx| {
+            self.drive(cx);
+            if self.ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = self.connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
     }
 }

@@ -3,4 +3,7 @@
 mod basics;
 mod client;
 mod origin;
+mod smuggling;
+mod streaming;
+mod tunnels;
 mod world;

@@ -52,6 +52,7 @@ impl Origin {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 seen.connections.fetch_add(1, Ordering::Relaxed);
                 let (acceptor, seen) = (TlsAcceptor::from(config.clone()), seen.clone());
                 tokio::spawn(async move {
@@ -72,6 +73,7 @@ impl Origin {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 seen.connections.fetch_add(1, Ordering::Relaxed);
                 let seen = seen.clone();
                 tokio::spawn(async move {
@@ -96,6 +98,7 @@ impl Origin {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 seen.connections.fetch_add(1, Ordering::Relaxed);
                 let Ok(stream) = TlsAcceptor::from(config.clone()).accept(stream).await else { continue };
                 tokio::spawn(serve(stream));
