@@ -39,8 +39,6 @@ impl Found {
     fn into_sorted(mut self) -> Vec<Problem> {
         let key = |p: &Problem| (Arc::clone(&p.place.file), p.place.line, p.place.column, p.what.clone());
         self.0.sort_by_key(key);
-        // Cedar reports once per pair of principal and action; one line of the policy is one problem.
-        self.0.dedup_by(|a, b| a.place == b.place && a.what == b.what);
         self.0
     }
 }
@@ -218,9 +216,17 @@ fn validate(
     let place = |id: &PolicyId, at: Option<usize>| {
         by_id.get(id).map(|(placed, source)| source.place(at.unwrap_or(placed.start)))
     };
-    for error in result.validation_errors() {
+    let told = result.validation_errors().map(|error| {
         let (what, hint) = said(error);
         let place = place(error.policy_id(), offset(error)).unwrap_or_else(|| Place::file("policies"));
+        (place, what, hint, std::mem::discriminant(error))
+    });
+    // Cedar reports once per pair of principal and action, in any order; the first stands for all of them.
+    let mut told: Vec<_> = told.collect();
+    told.sort_by_key(|(place, what, ..)| (Arc::clone(&place.file), place.line, place.column, what.clone()));
+    told.dedup_by(|b, a| (&a.0, a.3) == (&b.0, b.3));
+    for (place, what, hint, _) in told {
+        let hint = argument_hint(&what, words.shapes).or(hint);
         found.push(place, what, hint);
     }
     let mut warnings = Found::default();
@@ -233,6 +239,13 @@ fn validate(
         list.push(place, what, hint);
     }
     warnings.into_sorted()
+}
+
+/// For an argument that some operation has, but not every one in the policy's scope.
+fn argument_hint(what: &str, shapes: &Shapes) -> Option<String> {
+    let name = what.strip_prefix("attribute `args.")?.split_once('`')?.0;
+    let exists = shapes.values().any(|shape| shape.required.contains(name) || shape.optional.contains(name));
+    exists.then(|| format!("not every operation in its scope has it; ask `context.args has {name} && ...`"))
 }
 
 /// Text that does not read as it is: nobody can review such a policy.

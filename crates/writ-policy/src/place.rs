@@ -40,15 +40,18 @@ pub(crate) fn offset(error: &dyn Diagnostic) -> Option<usize> {
 
 /// What an error of Cedar's says and advises, in the manner of ours.
 pub(crate) fn said(error: &dyn Diagnostic) -> (String, Option<String>) {
-    let what = error.to_string();
-    // "for policy `id`, ..." repeats the place.
-    let what =
-        what.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")).map_or(&*what, |(_, w)| w);
+    let (what, help) = (error.to_string(), error.help().map(|help| help.to_string()));
+    let what = without_policy(&what);
     let label =
         error.labels().and_then(|mut labels| labels.next()).and_then(|l| l.label().map(str::to_owned));
     let what = match label {
         Some(label) if !label.is_empty() => format!("{what}: {label}"),
         _ => what.to_owned(),
     };
-    (what.trim_end_matches('.').to_owned(), error.help().map(|help| help.to_string()))
+    (what.trim_end_matches('.').to_owned(), help.map(|help| without_policy(&help).to_owned()))
+}
+
+/// Without "for policy `id`, ", which repeats the place.
+fn without_policy(text: &str) -> &str {
+    text.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")).map_or(text, |(_, rest)| rest)
 }

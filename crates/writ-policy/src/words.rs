@@ -26,7 +26,12 @@ impl Words<'_> {
         let mut literals = policy.entity_literals();
         literals.sort_by_key(ToString::to_string);
         literals.dedup();
-        literals.iter().filter_map(|uid| self.name(uid)).chain(self.strangers(policy)).collect()
+        literals
+            .iter()
+            .filter_map(|uid| self.name(uid))
+            .chain(equal(policy))
+            .chain(self.strangers(policy))
+            .collect()
     }
 
     fn name(&self, uid: &EntityUid) -> Option<Slip> {
@@ -101,6 +106,17 @@ fn unknown<'n>(id: &str, kind: &str, known: impl Iterator<Item = &'n str>) -> Sl
         what: format!("no {kind} `{id}`"),
         hint: Some(hint.unwrap_or_else(otherwise)),
     }
+}
+
+/// `action == Writ::Action::"delete"` looks like a rule about deletion, and is one about nothing.
+fn equal(policy: &Policy) -> Option<Slip> {
+    let ActionConstraint::Eq(uid) = policy.action_constraint() else { return None };
+    let id = uid.id().unescaped();
+    Effect::ALL.iter().any(|effect| effect.as_str() == id).then(|| Slip {
+        at: format!("{id:?}"),
+        what: format!("no action is equal to the effect `{id}`, so the policy never applies"),
+        hint: Some(format!("write `action in {uid}`")),
+    })
 }
 
 fn did_you_mean(near: impl std::fmt::Display) -> String {

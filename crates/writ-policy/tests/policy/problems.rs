@@ -45,7 +45,12 @@ fn an_argument_that_only_some_operations_have_needs_has() {
     let text = |condition: &str| {
         format!("permit (principal, action in Writ::Action::\"write\", resource) when {{ {condition} }};")
     };
-    assert!(load(&text("context.args.to == \"a\"")).is_err());
+    let problems = load(&text("context.args.to == \"a\"")).unwrap_err();
+    assert!(
+        problems
+            .ends_with("    hint: not every operation in its scope has it; ask `context.args has to && ...`"),
+        "{problems}"
+    );
     assert!(load(&text("context.args has to && context.args.to == \"a\"")).is_ok());
 }
 
@@ -58,6 +63,24 @@ fn names_that_no_human_group_or_agent_can_have_are_told() {
         "policies/test.cedar:1:35: `alice` is not a human: it is written `unix:NAME`\n    hint: did you mean `unix:alice`?\n\
          policies/test.cedar:2:35: `wheel` is not a group: it is written `unix:NAME`\n    hint: did you mean `unix:wheel`?\n\
          policies/test.cedar:3:35: `a/b` is not an agent's name",
+    );
+}
+
+#[test]
+fn an_effect_is_never_equal_to_an_action() {
+    refused(
+        "forbid (principal, action == Writ::Action::\"delete\", resource);",
+        "policies/test.cedar:1:44: no action is equal to the effect `delete`, so the policy never applies\n    \
+         hint: write `action in Writ::Action::\"delete\"`",
+    );
+}
+
+#[test]
+fn one_slip_is_one_problem_however_many_operations_there_are() {
+    refused(
+        "permit (principal, action, resource) when { context.sesion.id == \"x\" };",
+        "policies/test.cedar:1:45: attribute `sesion` in context for Writ::Action::\"forge/issues.create\" not found\n    \
+         hint: did you mean `session`?",
     );
 }
 
