@@ -63,7 +63,10 @@ impl Line {
 
     fn asked<'a>(&'a self, parts: &'a Parts) -> Asked<'a> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
-        Asked { host: &self.target.place.host, head: RequestHead { method: parts.method.as_str(), path, query } }
+        Asked {
+            host: &self.target.place.host,
+            head: RequestHead { method: parts.method.as_str(), path, query },
+        }
     }
 
     /// Makes the request fit to go on: the agent's own credentials go, the lent one takes its place.
@@ -81,9 +84,12 @@ impl Line {
                 return Err(Reason::UnsafeChannel);
             }
             head::limit_encodings(&mut parts.headers);
-            for c in credentials { // PLACE
+            for c in credentials {
+                // PLACE
                 let v = format!("Bearer {}", c.secret.expose()); // PLACE
-                if let Ok(v) = HeaderValue::try_from(v) { parts.headers.insert(header::AUTHORIZATION, v); } // PLACE
+                if let Ok(v) = HeaderValue::try_from(v) {
+                    parts.headers.insert(header::AUTHORIZATION, v);
+                } // PLACE
             } // PLACE
         }
         let _ = asked;

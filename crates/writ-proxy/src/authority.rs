@@ -22,8 +22,8 @@ use writ_core::service::HostPattern;
 use writ_core::{Clock, HostName, IdSource, Secret, SessionId, Timestamp};
 use writ_gate::{SessionFacts, limits};
 
-use issue::{Issuing, Root};
 pub use issue::AuthorityError;
+use issue::{Issuing, Root};
 
 /// What a run needs of its session's authority.
 #[derive(Debug)]

@@ -119,9 +119,9 @@ pub(crate) fn upgrade<B>(request: &Request<B>) -> Result<Upgrade, Reason> {
 /// Whether a list header has this token.
 pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|item| {
-            item.split(';').next().is_some_and(|word| word.trim().eq_ignore_ascii_case(token))
-        })
+        value
+            .split(',')
+            .any(|item| item.split(';').next().is_some_and(|word| word.trim().eq_ignore_ascii_case(token)))
     })
 }
 
@@ -291,7 +291,8 @@ mod tests {
     #[test]
     fn only_websocket_upgrades_pass() {
         let asks = |protocol: &str, connection: &str| {
-            let request = http::Request::get("/").header("upgrade", protocol).header("connection", connection);
+            let request =
+                http::Request::get("/").header("upgrade", protocol).header("connection", connection);
             upgrade(&request.body(()).unwrap())
         };
         assert_eq!(asks("websocket", "keep-alive, Upgrade"), Ok(Upgrade::WebSocket));

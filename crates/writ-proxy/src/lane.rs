@@ -301,7 +301,10 @@ fn for_http1(mut parts: Parts, target: &Target) -> Parts {
     let path = parts.uri.path_and_query().cloned();
     parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     parts.version = Version::HTTP_11;
-    parts.headers.remove(header::TE);
+    // The agent can take trailers; that is said for one hop (RFC 9110 section 10.1.4).
+    if parts.headers.contains_key(header::TE) && !parts.headers.contains_key(header::CONNECTION) {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     if let Ok(host) = HeaderValue::try_from(target.place.authority()) {
         parts.headers.insert(header::HOST, host);
     }
@@ -316,5 +319,6 @@ fn for_http2(mut parts: Parts, target: &Target) -> Result<Parts, Reason> {
     parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadRequest)?;
     parts.version = Version::HTTP_2;
     parts.headers.remove(header::HOST);
+    parts.headers.remove(header::CONNECTION);
     Ok(parts)
 }

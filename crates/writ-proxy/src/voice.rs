@@ -31,12 +31,17 @@ impl Voice {
     pub(crate) fn refuse(self, refusal: Refusal) -> Response<Answer> {
         let body = format!("{{\"reason\":\"{}\"}}", refusal.reason.code());
         let mut response = Response::new(Answer::Own(Some(Bytes::from(body))));
-        *response.status_mut() = StatusCode::from_u16(refusal.reason.http_status()).unwrap_or(StatusCode::FORBIDDEN);
+        *response.status_mut() =
+            StatusCode::from_u16(refusal.reason.http_status()).unwrap_or(StatusCode::FORBIDDEN);
         response
     }
 }
 
 /// The bytes of a refusal on a plain connection that ends with it.
 pub(crate) fn plain(refusal: Refusal) -> Vec<u8> {
-    format!("HTTP/1.1 {} Refused\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", refusal.reason.http_status()).into_bytes()
+    format!(
+        "HTTP/1.1 {} Refused\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        refusal.reason.http_status()
+    )
+    .into_bytes()
 }

@@ -28,7 +28,8 @@ async fn curl_gets_an_answer_that_needed_the_credential() {
 
 #[tokio::test]
 async fn curl_speaks_http2_to_both_kinds_of_service() {
-    for alpn in [&[b"h2".as_slice(), b"http/1.1"][..], &[b"http/1.1".as_slice()][..], &[b"h2".as_slice()][..]] {
+    for alpn in [&[b"h2".as_slice(), b"http/1.1"][..], &[b"http/1.1".as_slice()][..], &[b"h2".as_slice()][..]]
+    {
         let (_origin, world) = lent(alpn).await;
         for version in ["--http2", "--http1.1"] {
             let (text, code) = curl(&world, &[version, "https://api.test/json"]).await;

@@ -18,14 +18,24 @@ pub(crate) async fn curl(world: &World, arguments: &[&str]) -> (String, i32) {
     let connect = format!("{HOST}:443:{}", world.address);
     let plain = format!("{HOST}:80:{}", world.address);
     let output = tokio::process::Command::new("curl")
-        .args(["--silent", "--show-error", "--max-time", "30", "--connect-to", &connect, "--connect-to", &plain])
+        .args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "30",
+            "--connect-to",
+            &connect,
+            "--connect-to",
+            &plain,
+        ])
         .arg("--cacert")
         .arg(&world.root_file)
         .args(arguments)
         .output()
         .await
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (text, output.status.code().unwrap_or(-1))
 }
 
@@ -60,7 +70,8 @@ pub(crate) async fn raw(world: &World, bytes: &[u8]) -> String {
     let mut stream = connect(world.address, trusting(&world.root_file, &[b"http/1.1"]), HOST).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    let read = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    let read =
+        tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok(), "the connection stays open after {:?}", String::from_utf8_lossy(&answer));
     String::from_utf8_lossy(&answer).into_owned()
 }

@@ -2,8 +2,11 @@
 
 mod basics;
 mod client;
+mod http2;
 mod origin;
 mod smuggling;
 mod streaming;
+mod tls;
 mod tunnels;
+mod upstreams;
 mod world;

@@ -198,7 +198,8 @@ async fn a_bad_request_after_a_good_one_leaves_the_good_one_alone() {
 
 #[tokio::test]
 async fn chunks_are_followed_strictly() {
-    let chunked = "POST /count HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked =
+        "POST /count HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (body, good) in [
         ("3\r\nabc\r\n0\r\n\r\n", true),
         ("3\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-T: v\r\n\r\n", true),
@@ -227,7 +228,8 @@ async fn heads_are_bounded() {
     let many = "X-A: b\r\n".repeat(101);
     let long = format!("X-A: {}\r\n", "b".repeat(70_000));
     for extra in [many, long] {
-        let answer = raw(&world, format!("GET /json HTTP/1.1\r\nHost: api.test\r\n{extra}\r\n").as_bytes()).await;
+        let answer =
+            raw(&world, format!("GET /json HTTP/1.1\r\nHost: api.test\r\n{extra}\r\n").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
     world.log.refused(Reason::TooLarge).await;

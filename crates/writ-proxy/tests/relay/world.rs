@@ -70,7 +70,12 @@ impl World {
         Self::serving(vec![service], settings, port, "127.0.0.1:0").await
     }
 
-    pub(crate) async fn serving(services: Vec<Service>, settings: RelaySettings, port: u16, listen: &str) -> Self {
+    pub(crate) async fn serving(
+        services: Vec<Service>,
+        settings: RelaySettings,
+        port: u16,
+        listen: &str,
+    ) -> Self {
         let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
         let session = Arc::new(Session::new(facts(&*clock)));
         let log = Arc::new(Log::default());
@@ -185,7 +190,12 @@ impl Catalog for Memory {
         self.services.iter().find(serves).cloned().ok_or(Reason::NoService)
     }
 
-    fn operation(&self, service: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Operation, Reason> {
+    fn operation(
+        &self,
+        service: &Service,
+        _: &HostName,
+        head: &RequestHead<'_>,
+    ) -> Result<Operation, Reason> {
         let kind = if head.path.starts_with("/denied") { "denied" } else { "any" };
         let rule = OperationRule {
             name: OperationName::new(&format!("{}/{kind}", service.name)).unwrap(),
