@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 /// Whose fault it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The agent asked for what it may not have, or asked wrongly.
     Agent,
