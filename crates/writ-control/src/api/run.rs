@@ -1,0 +1,146 @@
+//! Runs and sessions.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use writ_core::units::Span;
+use writ_core::{AgentName, Assurance, HumanId, RunId, SecretName, SessionId, SpiffeId};
+
+use super::Time;
+
+/// `run.open`: make the calling process the first process of a run.
+///
+/// Who asks, and for whom, is not said here: the kernel says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunOpen {
+    /// Which agent this is meant to be; the daemon checks the program against the agent's match rule.
+    pub agent: AgentName,
+    /// The command line, for the table of live runs only: never recorded, never used to decide.
+    pub command: Vec<String>,
+    /// The program that the caller is about to become.
+    pub executable: Executable,
+    /// What it is for, in the human's words.
+    #[serde(default)]
+    pub purpose: String,
+    /// How long it may last; the agent's or the daemon's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
+}
+
+/// A program that is about to be executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Executable {
+    /// The caller's open descriptor of the file, so that what is hashed is what is executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<u32>,
+    /// Its absolute path, as the caller resolved it.
+    pub path: PathBuf,
+}
+
+/// The answer to `run.open`. When it arrives the caller is governed: it may reach only what the session may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOpened {
+    /// How strongly the run is held.
+    pub assurance: Assurance,
+    /// What the program's environment must say.
+    pub environment: Environment,
+    /// When the session ends at the latest.
+    pub expires: Time,
+    /// The human who is accountable.
+    pub human: HumanId,
+    /// The run.
+    pub run: RunId,
+    /// The session.
+    pub session: SessionId,
+    /// The run's SPIFFE ID.
+    pub spiffe_id: SpiffeId,
+}
+
+/// Facts from which the launcher makes the program's environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// PEM file with the roots to trust inside the run: the system's and the session's.
+    pub ca_bundle: PathBuf,
+    /// PEM file with the session's root alone, for programs that add to their own roots.
+    pub ca_certificate: PathBuf,
+    /// PKCS #12 or JKS trust store for the Java world, where one was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_java: Option<PathBuf>,
+    /// Variables of clients that insist on some credential, with a harmless value each.
+    #[serde(default)]
+    pub placeholders: BTreeMap<String, String>,
+    /// Further variables to set, as the agent's configuration says.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+}
+
+/// One live session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Actions decided so far.
+    pub actions: u64,
+    /// The agent.
+    pub agent: AgentName,
+    /// How strongly it is enforced.
+    pub assurance: Assurance,
+    /// The command line it was started with; shown, never recorded.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Connections open now.
+    pub connections: u64,
+    /// When it ends at the latest.
+    pub expires: Time,
+    /// The accountable human.
+    pub human: HumanId,
+    /// When it was opened.
+    pub opened: Time,
+    /// The first process.
+    pub pid: u32,
+    /// What it is for.
+    pub purpose: String,
+    /// Refusals so far.
+    pub refused: u64,
+    /// The run.
+    pub run: RunId,
+    /// The session.
+    pub session: SessionId,
+    /// The run's SPIFFE ID.
+    pub spiffe_id: SpiffeId,
+    /// The uid that the run has.
+    pub uid: u32,
+}
+
+/// The answer to `run.list`, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// The sessions that the caller may see.
+    pub sessions: Vec<SessionRow>,
+}
+
+/// `session.revoke`: which session to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRef {
+    /// The session.
+    pub session: SessionId,
+}
+
+/// The answer to `session.revoke`. What the session had open is cut when it arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// Connections that were cut.
+    pub connections: u64,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// `secret.remove`: which secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRef {
+    /// Its name.
+    pub name: SecretName,
+}

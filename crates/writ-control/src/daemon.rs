@@ -1,0 +1,72 @@
+//! What the server asks of the daemon.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use writ_core::event::Leaf;
+use writ_core::{Secret, SecretName};
+use writ_gate::BoxFuture;
+
+use crate::access::Clearance;
+use crate::api::{
+    ActionQuery, Checkpoint, Checks, LogQuery, Nothing, PolicyView, Reloaded, Revoked, RunOpen, RunOpened,
+    SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef, Sessions, Status, Story,
+};
+use crate::fault::Fault;
+use crate::peer::Caller;
+
+/// Leaves as they are read, oldest first. Dropping it ends the reading.
+pub type LeafStream = Pin<Box<dyn Stream<Item = Result<Leaf, Fault>> + Send>>;
+
+/// The answer of an operation.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
+
+/// One method per [`Operation`](crate::api::Operation).
+///
+/// * Every call has a [`Clearance`]: the caller may do this, within its scope. What lies outside the scope is
+///   answered as if it did not exist ([`Fault::missing`]), so that nobody learns of another's sessions.
+/// * What an operation changes is recorded in the evidence before it takes effect, and is done when the future
+///   completes. A future that is dropped (the caller hung up) leaves either nothing or the whole of it.
+/// * Calls run side by side; `reload` and the secret store order themselves.
+/// * Messages of faults are for the caller: no path of another user, no secret, no key.
+pub trait Daemon: Send + Sync + 'static {
+    /// Whether the caller belongs to a run. Asked before every operation; an error is a refusal.
+    fn is_governed(&self, caller: &Caller) -> Result<bool, Fault>;
+
+    /// Is it ready, and in what state?
+    fn status<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Status>;
+    /// Opens a session for the caller's uid and adopts the calling process through its pidfd: it is in the run's
+    /// cgroup and labelled in the kernel when this completes. Fails if the process has ended, or is governed already.
+    fn run_open<'a>(&'a self, by: &'a Clearance, ask: RunOpen) -> Answer<'a, RunOpened>;
+    /// The live sessions within the scope, oldest first.
+    fn run_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Sessions>;
+    /// Ends a session within the scope and cuts what it has open (G7).
+    fn session_revoke<'a>(&'a self, by: &'a Clearance, ask: SessionRef) -> Answer<'a, Revoked>;
+    /// Reads the evidence within the scope: events of the caller's own sessions only, unless the scope is all.
+    fn log_query<'a>(&'a self, by: &'a Clearance, ask: LogQuery) -> Answer<'a, LeafStream>;
+    /// The story of one action within the scope.
+    fn action_why<'a>(&'a self, by: &'a Clearance, ask: ActionQuery) -> Answer<'a, Story>;
+    /// Stores or replaces a secret. The value is the daemon's from here on.
+    fn secret_set<'a>(
+        &'a self,
+        by: &'a Clearance,
+        name: SecretName,
+        value: Secret<str>,
+    ) -> Answer<'a, Nothing>;
+    /// The names of the stored secrets.
+    fn secret_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Secrets>;
+    /// Removes a secret; a missing one is a fault.
+    fn secret_remove<'a>(&'a self, by: &'a Clearance, ask: SecretRef) -> Answer<'a, Nothing>;
+    /// The services in force, by name.
+    fn service_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Services>;
+    /// One service in full.
+    fn service_show<'a>(&'a self, by: &'a Clearance, ask: ServiceQuery) -> Answer<'a, ServiceDetail>;
+    /// The policies in force.
+    fn policy_show<'a>(&'a self, by: &'a Clearance) -> Answer<'a, PolicyView>;
+    /// Reads the configuration again. A bad one is refused whole ([`Fault::refused_configuration`]).
+    fn reload<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Reloaded>;
+    /// The latest signed checkpoint.
+    fn evidence_checkpoint<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Checkpoint>;
+    /// What the daemon finds when it examines itself and the host.
+    fn doctor<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Checks>;
+}
