@@ -1,0 +1,136 @@
+//! One method per operation.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use writ_control::api::{
+    self, ActionQuery, Checkpoint, Checks, LogQuery, Nothing, Operation, PolicyView, Reloaded, Revoked,
+    RunOpen, RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef, Sessions,
+    Status, Story,
+};
+use writ_core::{ActionId, Layout, Secret, SecretName, ServiceName, SessionId};
+
+use crate::error::ClientError;
+use crate::leaves::Leaves;
+use crate::wire;
+
+/// Calls the daemon of one installation. Must be used within a tokio runtime.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The daemon of this installation.
+    pub fn new(layout: &Layout) -> Self {
+        Self { socket: layout.control_socket() }
+    }
+
+    /// The socket that is called.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Is it ready, and in what state?
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.call(Operation::Status, &Nothing {}).await
+    }
+
+    /// Makes the calling process the first process of a run. It is governed when this answers, and so may not call
+    /// again.
+    pub async fn run_open(&self, ask: &RunOpen) -> Result<RunOpened, ClientError> {
+        self.call(Operation::RunOpen, ask).await
+    }
+
+    /// The live sessions that the caller may see.
+    pub async fn run_list(&self) -> Result<Sessions, ClientError> {
+        self.call(Operation::RunList, &Nothing {}).await
+    }
+
+    /// Ends a session and cuts what it has open.
+    pub async fn session_revoke(&self, session: SessionId) -> Result<Revoked, ClientError> {
+        self.call(Operation::SessionRevoke, &SessionRef { session }).await
+    }
+
+    /// Reads the evidence.
+    pub async fn log_query(&self, query: &LogQuery) -> Result<Leaves, ClientError> {
+        let request = wire::json(Operation::LogQuery, query)?;
+        Ok(Leaves::new(wire::send(&self.socket, request).await?))
+    }
+
+    /// The story of one action.
+    pub async fn action_why(&self, action: ActionId) -> Result<Story, ClientError> {
+        self.call(Operation::ActionWhy, &ActionQuery { action }).await
+    }
+
+    /// Stores a secret, or replaces it. The copy that goes on the wire lives in secret memory until it is sent.
+    pub async fn secret_set(&self, name: &SecretName, value: Secret<str>) -> Result<(), ClientError> {
+        let body = Bytes::from_owner(Exposed(value));
+        let mut request = wire::request(Operation::SecretSet, api::BYTES, body)?;
+        let name = HeaderValue::from_str(name.as_str()).map_err(|error| ClientError::Broken(error.into()))?;
+        request.headers_mut().insert(api::SECRET_NAME, name);
+        let Nothing {} = wire::read(wire::send(&self.socket, request).await?).await?;
+        Ok(())
+    }
+
+    /// The names of the stored secrets.
+    pub async fn secret_list(&self) -> Result<Secrets, ClientError> {
+        self.call(Operation::SecretList, &Nothing {}).await
+    }
+
+    /// Removes a secret.
+    pub async fn secret_remove(&self, name: &SecretName) -> Result<(), ClientError> {
+        let Nothing {} = self.call(Operation::SecretRemove, &SecretRef { name: name.clone() }).await?;
+        Ok(())
+    }
+
+    /// The services in force.
+    pub async fn service_list(&self) -> Result<Services, ClientError> {
+        self.call(Operation::ServiceList, &Nothing {}).await
+    }
+
+    /// One service in full.
+    pub async fn service_show(&self, name: &ServiceName) -> Result<ServiceDetail, ClientError> {
+        self.call(Operation::ServiceShow, &ServiceQuery { name: name.clone() }).await
+    }
+
+    /// The policies in force.
+    pub async fn policy_show(&self) -> Result<PolicyView, ClientError> {
+        self.call(Operation::PolicyShow, &Nothing {}).await
+    }
+
+    /// Has the configuration read again.
+    pub async fn reload(&self) -> Result<Reloaded, ClientError> {
+        self.call(Operation::Reload, &Nothing {}).await
+    }
+
+    /// The latest signed checkpoint.
+    pub async fn evidence_checkpoint(&self) -> Result<Checkpoint, ClientError> {
+        self.call(Operation::EvidenceCheckpoint, &Nothing {}).await
+    }
+
+    /// What the daemon finds when it examines itself and the host.
+    pub async fn doctor(&self) -> Result<Checks, ClientError> {
+        self.call(Operation::Doctor, &Nothing {}).await
+    }
+
+    async fn call<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        ask: &Q,
+    ) -> Result<T, ClientError> {
+        wire::read(wire::send(&self.socket, wire::json(operation, ask)?).await?).await
+    }
+}
+
+/// A secret as the owner of a body's bytes.
+struct Exposed(Secret<str>);
+
+impl AsRef<[u8]> for Exposed {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose().as_bytes()
+    }
+}
