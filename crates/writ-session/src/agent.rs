@@ -92,7 +92,7 @@ pub struct Terms {
     pub environment: Vec<String>,
     /// Variables set to harmless values.
     pub placeholders: BTreeMap<String, String>,
-    /// Whether io_uring may be used.
+    /// Whether `io_uring` may be used.
     pub io_uring: bool,
     /// Whether to go on where no namespace can be had.
     pub without_namespaces: bool,

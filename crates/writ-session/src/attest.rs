@@ -81,7 +81,11 @@ fn digest(mut file: File) -> io::Result<String> {
             Some(bytes) => context.update(bytes),
         }
     }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut hex = String::with_capacity(64);
+    for byte in context.finish().as_ref() {
+        hex.extend([byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or('0')));
+    }
+    Ok(hex)
 }
 
 #[cfg(test)]

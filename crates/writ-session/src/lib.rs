@@ -10,7 +10,7 @@ mod agent;
 mod attest;
 mod confinement;
 mod error;
-// pub mod launch;
+pub mod launch;
 mod peer;
 mod registry;
 mod syscall;

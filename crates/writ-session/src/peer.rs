@@ -119,17 +119,13 @@ impl Peer {
     /// That is who logged in: `su` and `sudo` change the uid, and not who answers. Groups are the process's own,
     /// supplementary ones included, or those of the login user where that is somebody else: never both together.
     pub fn human(&self, run_uid: u32) -> Result<Human, Error> {
-        let (id, groups) = match self.login_uid.filter(|login| *login != self.uid) {
-            Some(login) => {
-                let account = Account::of_uid(login)?;
-                let groups = account.as_ref().map(Account::groups).transpose()?.unwrap_or_default();
-                (human_id(login, account), groups)
-            }
-            None => {
-                let mut groups = self.groups.clone();
-                groups.push(self.gid);
-                (human_id(self.uid, Account::of_uid(self.uid)?), groups)
-            }
+        let (id, groups) = if let Some(login) = self.login_uid.filter(|login| *login != self.uid) {
+            let account = Account::of_uid(login)?;
+            let groups = account.as_ref().map(Account::groups).transpose()?.unwrap_or_default();
+            (human_id(login, account), groups)
+        } else {
+            let groups = [self.groups.as_slice(), &[self.gid]].concat();
+            (human_id(self.uid, Account::of_uid(self.uid)?), groups)
         };
         Ok(Human {
             id: id?,

@@ -74,3 +74,41 @@ pub(crate) fn execute(program: BorrowedFd<'_>, arguments: &[CString], environmen
     };
     io::Error::last_os_error()
 }
+
+/// Gives the process namespaces of its own. Fails if it has more than one thread and the user's is among them.
+pub(crate) fn unshare(flags: i32) -> io::Result<()> {
+    // SAFETY: no pointers. Descriptor tables are not among the flags that are passed here.
+    match unsafe { libc::unshare(flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether `act` succeeds in a child process, which ends then. For a process with one thread.
+pub(crate) fn succeeds_in_child(act: impl FnOnce() -> bool) -> bool {
+    // SAFETY: with one thread no lock can be held by another, so the child may do anything.
+    match unsafe { libc::fork() } {
+        -1 => false,
+        0 => {
+            let code = i32::from(!act());
+            // SAFETY: ends the child at once, without running what the parent registered for its own exit.
+            unsafe { libc::_exit(code) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the child is ours, and `status` lives.
+            while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
+                if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                    return false;
+                }
+            }
+            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+        }
+    }
+}
+
+/// Undoes what the Rust runtime does to `SIGPIPE`, which a program would inherit.
+pub(crate) fn default_signals() {
+    // SAFETY: the default action is no handler, so nothing of ours can be called.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}

@@ -1,0 +1,254 @@
+//! The launcher: `writ run` turns its own process into the run, so that terminal, signals and exit code are the
+//! program's own. It runs with the caller's rights, as an ordinary user or as root.
+//!
+//! The order is the invariant; nothing of the program runs before its end:
+//!
+//! 1. the program is opened; 0 to 2 are checked; every other descriptor is closed;
+//! 2. the daemon is asked: it proves the caller, moves this process into the run's cgroup and labels it. The run has
+//!    no session yet, so whatever it tried would be refused;
+//! 3. root becomes the run's user; namespaces, mounts; capabilities, core dumps and privileges go; the filter;
+//! 4. the daemon is told, looks for itself ([`crate::Confinement`]), and opens the session;
+//! 5. the program is executed, by the descriptor that was attested.
+//!
+//! A failure anywhere ends the process without a program. The daemon sees the connection close and forgets the run.
+//! The process must have one thread.
+
+mod environment;
+mod filter;
+mod namespace;
+mod plan;
+mod privilege;
+mod program;
+mod stdio;
+mod table;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::{Account, AccountError, group_name};
+use crate::agent::Terms;
+use crate::syscall;
+
+pub use plan::{Bind, Caller, Mask, Plan};
+
+/// What to run, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program: a path, or a name to look for in `PATH`.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// The caller's environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The caller's working folder, absolute.
+    pub folder: PathBuf,
+}
+
+/// What the launcher tells the daemon: descriptors of its own process, for [`crate::program`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The program.
+    pub program: RawFd,
+    /// The script, or the file named right after the program.
+    pub script: Option<RawFd>,
+}
+
+/// What the daemon answers once the process is in its cgroup and labelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// The uid of the run.
+    pub uid: u32,
+    /// The group of the run.
+    pub gid: u32,
+    /// The home folder of the run's user.
+    pub home: PathBuf,
+    /// Whom to become; only if the caller is root.
+    pub become_user: Option<Become>,
+    /// What the agent's file grants.
+    pub terms: Terms,
+    /// Places of this installation to hide: its control and holder sockets.
+    pub hide: Vec<PathBuf>,
+    /// The CA of the run.
+    pub certificates: Certificates,
+    /// Further variables, such as the run's id.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Files that make TLS clients trust the run's CA. Readable by the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificates {
+    /// The CA alone, PEM.
+    pub authority: PathBuf,
+    /// The system's roots and the CA, PEM.
+    pub bundle: PathBuf,
+    /// The same as PKCS#12 with the password `changeit`, for Java; if the daemon makes one.
+    pub truststore: Option<PathBuf>,
+}
+
+/// A user to become. Never root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Become {
+    /// The name.
+    pub name: String,
+    /// The uid.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// Supplementary groups, without those that rule the host.
+    pub groups: Vec<u32>,
+}
+
+impl Become {
+    /// This user, for a caller that is root.
+    pub fn of(account: &Account) -> Result<Self, AccountError> {
+        let mut groups = Vec::new();
+        for gid in account.groups()? {
+            let rules = group_name(gid)?.is_some_and(|name| table::RULING_GROUPS.contains(&name.as_str()));
+            if gid != 0 && !rules {
+                groups.push(gid);
+            }
+        }
+        Ok(Self { name: account.name.clone(), uid: account.uid, gid: account.gid, groups })
+    }
+}
+
+/// The daemon, as the launcher talks to it. Errors are the daemon's own words.
+pub trait Daemon {
+    /// The connection: the one descriptor that stays open beside 0 to 2. It must close on exec.
+    fn connection(&self) -> BorrowedFd<'_>;
+    /// Asks for the run: returns once this process is in its cgroup and labelled.
+    fn prepare(&mut self, ask: Ask) -> Result<Prepared, String>;
+    /// Says that the process is confined: returns once the session is open.
+    fn ready(&mut self) -> Result<(), String>;
+}
+
+/// Why no program was executed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// There is no such program, or it cannot be executed.
+    #[error("cannot execute `{}`", name.to_string_lossy())]
+    Program {
+        /// As it was named.
+        name: OsString,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// 0, 1 or 2 is something that a run may not inherit.
+    #[error("standard {name} is {found}; hint: use a terminal, a pipe or a file")]
+    Inherited {
+        /// `input`, `output` or `error`.
+        name: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The daemon refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The run would be root.
+    #[error("a run may not be root; hint: set `user` in the agent's file")]
+    Root,
+    /// No user or mount namespace can be had.
+    #[error(
+        "this host gives no user and mount namespace to ordinary users; hint: allow them (`sysctl \
+         user.max_user_namespaces`, `kernel.unprivileged_userns_clone`, or on Ubuntu an AppArmor profile with \
+         `userns` for `writ`), or accept the danger with `without_namespaces = true` under `[danger]` in the agent's file"
+    )]
+    Namespace(#[source] io::Error),
+    /// A place could not be hidden or shown.
+    #[error("cannot mount over `{}`", path.display())]
+    Mount {
+        /// The place.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The working folder is hidden from the run, or not for its user.
+    #[error("a run cannot start in `{}`; hint: start from a folder that its user may enter and that holds no credentials", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The host refused a step.
+    #[error("cannot {doing}")]
+    Host {
+        /// Which step.
+        doing: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Becomes the run. Returns only if that failed, and then the process must end: it may have lost descriptors,
+/// rights and mounts by then.
+pub fn launch(command: &Command, daemon: &mut dyn Daemon) -> Result<Infallible, LaunchError> {
+    let opened = program::open(command)?;
+    stdio::check()?;
+    keep_only(daemon.connection(), &opened)?;
+    let (program, script) = opened.descriptors();
+    let prepared = daemon.prepare(Ask { program, script }).map_err(LaunchError::Refused)?;
+    let caller = Caller { environment: command.environment.clone(), folder: command.folder.clone() };
+    let plan = Plan::new(&caller, &prepared);
+    apply(&plan)?;
+    // Crash here: the run is labelled and has no session; the daemon forgets it when the connection closes.
+    daemon.ready().map_err(LaunchError::Refused)?;
+    let arguments = texts(opened.arguments)?;
+    let variables = plan.environment.into_iter().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        name
+    });
+    let environment = texts(variables)?;
+    let source = syscall::execute(opened.program.as_fd(), &arguments, &environment);
+    Err(LaunchError::Program { name: command.program.clone(), source })
+}
+
+fn keep_only(connection: BorrowedFd<'_>, opened: &program::Opened) -> Result<(), LaunchError> {
+    let keep: Vec<_> =
+        [Some(connection), Some(opened.program.as_fd()), opened.script.as_ref().map(AsFd::as_fd)]
+            .into_iter()
+            .flatten()
+            .collect();
+    stdio::close_others(&keep)
+}
+
+/// Confines this process as the plan says. Not to be undone.
+fn apply(plan: &Plan) -> Result<(), LaunchError> {
+    if let Some(user) = &plan.become_user {
+        privilege::become_user(user)?;
+    }
+    if rustix::process::geteuid().is_root() || rustix::process::getuid().is_root() {
+        return Err(LaunchError::Root);
+    }
+    let isolated = namespace::enter(plan)?;
+    syscall::default_signals();
+    privilege::drop_all()?;
+    privilege::filter(plan.io_uring, isolated)
+}
+
+fn texts(texts: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, LaunchError> {
+    let text = |text: OsString| {
+        CString::new(text.into_vec()).map_err(|error| LaunchError::Host {
+            doing: "pass on an argument with a NUL in it",
+            source: error.into(),
+        })
+    };
+    texts.into_iter().map(text).collect()
+}
