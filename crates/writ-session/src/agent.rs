@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -46,11 +47,12 @@ pub const KEYS: &[KeyDoc] = &[
     ),
     KeyDoc::defaulted("concurrent_runs_max", "whole number", "16", "Runs of this agent at once."),
     KeyDoc::defaulted(
-        "io_uring",
+        "danger.io_uring",
         "`true` or `false`",
-        "true",
-        "Whether runs may use io_uring; capture covers its sockets.",
-    ),
+        "false",
+        "Let runs use io_uring. Otherwise its calls answer that there is none, and programs fall back.",
+    )
+    .danger("io_uring opens sockets past the system call filter: families other than inet are then not refused"),
     KeyDoc::defaulted(
         "danger.without_namespaces",
         "`true` or `false`",
@@ -105,6 +107,21 @@ pub enum RunUser {
     Uid(u32),
     /// By name, looked up when a run starts.
     Name(String),
+}
+
+/// Reads all files, each given as its name without `.toml`, what problems shall call it, and its text. Any problem in
+/// any of them refuses them all.
+pub fn agents<'t>(
+    files: impl IntoIterator<Item = (&'t str, &'t str, &'t str)>,
+) -> Result<BTreeMap<AgentName, Arc<Agent>>, Problems> {
+    let mut problems = Problems::default();
+    let mut agents = BTreeMap::new();
+    for (name, file, text) in files {
+        if let Some(agent) = Agent::read(name, file, text, &mut problems) {
+            agents.insert(agent.name.clone(), Arc::new(agent));
+        }
+    }
+    problems.or(agents)
 }
 
 impl Agent {
@@ -186,8 +203,9 @@ fn terms(table: &Table<'_>) -> Option<Terms> {
             table.problem(key, format!("`{name}` is no variable name"), None);
         }
     }
-    let io_uring = table.defaulted("io_uring");
-    let without_namespaces = table.sub_table("danger").defaulted("without_namespaces");
+    let danger = table.sub_table("danger");
+    let (io_uring, without_namespaces) =
+        (danger.defaulted("io_uring"), danger.defaulted("without_namespaces"));
     Some(Terms {
         unix_sockets: table.list("unix_sockets"),
         files,
@@ -236,7 +254,7 @@ mod tests {
         let agent = read("owner = \"platform\"").unwrap();
         assert_eq!(agent.ttl_max, Duration::from_hours(1));
         assert_eq!(agent.concurrent_runs_max, 16);
-        assert!(!agent.terms.without_namespaces && agent.terms.io_uring);
+        assert!(!agent.terms.without_namespaces && !agent.terms.io_uring);
         assert!(agent.terms.files.is_empty() && agent.terms.unix_sockets.is_empty());
     }
 
@@ -244,13 +262,22 @@ mod tests {
     fn a_full_file_is_read() {
         let agent = read(
             "owner = \"a\"\nttl_max = \"2h\"\nuser = \"4242\"\nunix_sockets = [\"/run/db.sock\"]\n\
-             files = [\"~/.aws/config\"]\nenvironment = [\"NPM_TOKEN\"]\nconcurrent_runs_max = 2\nio_uring = false\n\
-             [placeholders]\nGH_TOKEN = \"x\"\n[danger]\nwithout_namespaces = true\n",
+             files = [\"~/.aws/config\"]\nenvironment = [\"NPM_TOKEN\"]\nconcurrent_runs_max = 2\n\
+             [placeholders]\nGH_TOKEN = \"x\"\n[danger]\nwithout_namespaces = true\nio_uring = true\n",
         )
         .unwrap();
         assert_eq!(agent.user, Some(RunUser::Uid(4242)));
         assert_eq!(agent.terms.placeholders["GH_TOKEN"], "x");
-        assert!(agent.terms.without_namespaces && !agent.terms.io_uring);
+        assert!(agent.terms.without_namespaces && agent.terms.io_uring);
+    }
+
+    #[test]
+    fn one_bad_file_refuses_all_and_each_problem_names_its_file() {
+        let good = ("a", "agents/a.toml", "owner = \"x\"");
+        assert_eq!(agents([good]).unwrap().len(), 1);
+        let bad = [good, ("b", "agents/b.toml", "x = 1"), ("..", "agents/...toml", "owner = \"x\"")];
+        let problems = agents(bad).unwrap_err().to_string();
+        assert!(problems.contains("agents/b.toml:1:1") && problems.contains("agents/...toml"), "{problems}");
     }
 
     #[test]

@@ -31,9 +31,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use writ_core::Layout;
 
 use crate::account::{Account, AccountError, group_name};
-use crate::agent::Terms;
+use crate::agent::{Agent, Terms};
+use crate::error::Error;
+use crate::peer::Peer;
 use crate::syscall;
 
 pub use plan::{Bind, Caller, Mask, Plan};
@@ -81,6 +84,29 @@ pub struct Prepared {
     pub certificates: Certificates,
     /// Further variables, such as the run's id.
     pub variables: BTreeMap<String, String>,
+}
+
+impl Prepared {
+    /// The answer for a run of this agent by this caller. Fails if the run would be root.
+    pub fn new(
+        agent: &Agent,
+        peer: &Peer,
+        layout: &Layout,
+        certificates: Certificates,
+    ) -> Result<Self, Error> {
+        let user = agent.run_user(peer.uid())?;
+        let become_user = (peer.uid() == 0).then(|| Become::of(&user)).transpose()?;
+        Ok(Self {
+            uid: user.uid,
+            gid: if become_user.is_some() { user.gid } else { peer.gid() },
+            home: user.home,
+            become_user,
+            terms: agent.terms.clone(),
+            hide: vec![layout.control_socket(), layout.holder_socket()],
+            certificates,
+            variables: BTreeMap::new(),
+        })
+    }
 }
 
 /// Files that make TLS clients trust the run's CA. Readable by the run.

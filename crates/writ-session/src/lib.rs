@@ -16,7 +16,7 @@ mod registry;
 mod syscall;
 
 pub use account::{Account, AccountError};
-pub use agent::{Agent, KEYS as AGENT_KEYS, RunUser, Terms};
+pub use agent::{Agent, KEYS as AGENT_KEYS, RunUser, Terms, agents};
 pub use attest::{Program, program};
 pub use confinement::Confinement;
 pub use error::Error;

@@ -310,6 +310,18 @@ mod tests {
     }
 
     #[test]
+    fn a_reused_pid_names_nobody() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        let pidfd = open_pidfd(pid).unwrap();
+        child.wait().unwrap();
+        // The pid now belongs to a live process, here this one; the pidfd still knows who was meant.
+        let me = rustix::process::getpid();
+        assert!(Peer::behind(pidfd, me, 0, 0).is_err());
+        assert!(Peer::behind(open_pidfd(me).unwrap(), me, 0, 0).is_ok());
+    }
+
+    #[test]
     fn a_process_name_cannot_forge_its_start_time() {
         let tail = (4..=21).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(start_ticks(&format!("7 (a) b) S 1 (x)) S {tail} 999 0")), Some(999));

@@ -6,9 +6,9 @@
 
 mod kept;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -104,6 +104,8 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     live: ArcSwap<HashMap<RunTag, Arc<Live>>>,
+    /// Runs whose session ended, newest last: only they are told why. Asked on a miss alone.
+    ended: std::sync::Mutex<VecDeque<(RunTag, Cause)>>,
     /// Held while a session is opened, so that limits hold. Ending one never waits for it.
     opening: Mutex<()>,
 }
@@ -125,7 +127,8 @@ impl Registry {
         let folder = folder.into();
         durable::folder(&folder, 0o700)?;
         let Ports { record, clock, ids } = ports;
-        Ok(Self { folder, domain, record, clock, ids, live: ArcSwap::default(), opening: Mutex::default() })
+        let (live, ended, opening) = Default::default();
+        Ok(Self { folder, domain, record, clock, ids, live, ended, opening })
     }
 
     /// An id for a run that is about to begin: its cgroup and label are made before its session is opened.
@@ -162,12 +165,13 @@ impl Registry {
         // Crash here: nobody was told that it ended; a restart restores it.
         let forgotten = kept::remove(&self.folder, id);
         let run = live.session.facts().run.tag();
+        self.remember_end(run, cause);
         self.live.rcu(|map| {
             let mut map = HashMap::clone(map);
             map.remove(&run);
             map
         });
-        self.note_end(&live.session, live.session.cause().unwrap_or(cause));
+        self.note_end(&live.session, cause);
         forgotten.inspect_err(|error| {
             tracing::error!(target: "writ::session", session = %id, %error, "an ended session stays on disk");
         })?;
@@ -298,6 +302,19 @@ impl Registry {
         });
     }
 
+    fn remember_end(&self, run: RunTag, cause: Cause) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.len() >= limits::SESSIONS_MAX {
+            ended.pop_front();
+        }
+        ended.push_back((run, cause));
+    }
+
+    fn why_ended(&self, run: RunTag) -> Option<Cause> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.iter().rev().find(|(tag, _)| *tag == run).map(|(_, cause)| *cause)
+    }
+
     fn note_end(&self, session: &Session, cause: Cause) {
         let event = SessionEnded { actor: session.actor(), cause: cause.as_str().to_owned() };
         self.record.note(event.into());
@@ -307,7 +324,9 @@ impl Registry {
 impl Identify for Registry {
     fn identify(&self, run: RunTag) -> Result<Arc<Session>, Reason> {
         let live = self.live.load();
-        let session = &live.get(&run).ok_or(Reason::NoRun)?.session;
+        let Some(Live { session, .. }) = live.get(&run).map(AsRef::as_ref) else {
+            return Err(self.why_ended(run).map_or(Reason::NoRun, Cause::reason));
+        };
         match session.cause() {
             Some(cause) => Err(cause.reason()),
             None => Ok(Arc::clone(session)),

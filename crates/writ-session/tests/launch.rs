@@ -70,7 +70,7 @@ impl World {
                     gid,
                     groups: Vec::new(),
                 }),
-                terms: Terms { io_uring: true, ..Terms::default() },
+                terms: Terms::default(),
                 hide: vec![dir.path().join("control.sock")],
                 certificates: Certificates {
                     authority: dir.path().join("ca.pem"),
@@ -349,9 +349,9 @@ fn calls_that_lead_out_of_the_run_are_refused() {
     assert_eq!(done.value("clone3"), libc::ENOSYS);
     #[cfg(target_arch = "x86_64")]
     assert_eq!(done.value("x32"), libc::ENOSYS);
-    assert_ne!(done.value("io-uring"), libc::EPERM, "allowed by default: capture covers it");
-    world.prepared.terms.io_uring = false;
-    assert_eq!(world.launch(world.probe(&["calls"])).done().value("io-uring"), libc::EPERM);
+    assert_eq!(done.value("io-uring"), libc::ENOSYS, "it would open sockets past the filter");
+    world.prepared.terms.io_uring = true;
+    assert_ne!(world.launch(world.probe(&["calls"])).done().value("io-uring"), libc::ENOSYS);
 }
 
 #[test]
@@ -460,6 +460,54 @@ fn a_run_is_never_uid_0_whatever_the_daemon_says() {
         let done = world.sh("echo ran");
         assert_eq!((done.status.code(), done.out.as_str()), (Some(125), ""));
         assert!(done.err.contains("may not be root"), "{}", done.err);
+    }
+}
+
+/// A host without namespaces for users, made inside a user namespace that allows no further one.
+fn without_namespaces(world: &mut World, program: &[&str]) -> Run {
+    world.prepared.become_user = None;
+    let copy = world.dir.path().join("launch");
+    std::fs::copy(example(), &copy).unwrap();
+    let socket = world.dir.path().join("control.sock");
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-user=4242", "--map-group=4242", "--keep-caps", "sh", "-c"]);
+    command.arg("echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"");
+    command.arg(copy).arg(socket).args(program);
+    command.current_dir(world.dir.path().join("home/work")).uid(STRANGER).gid(STRANGER);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    world.launch(command)
+}
+
+#[test]
+fn where_no_namespace_can_be_had_a_run_is_refused_with_a_hint() {
+    if !am_root() {
+        println!("skipped: needs root to make such a host");
+        return;
+    }
+    let mut world = World::new();
+    let done = without_namespaces(&mut world, &["sh", "-c", "echo ran"]).done();
+    assert_eq!((done.status.code(), done.out.as_str()), (Some(125), ""), "{}", done.err);
+    assert!(done.err.contains("without_namespaces = true"), "{}", done.err);
+}
+
+#[test]
+fn without_namespaces_a_run_is_still_confined_and_the_daemon_knows() {
+    if !am_root() {
+        println!("skipped: needs root to make such a host");
+        return;
+    }
+    let mut world = World::new();
+    world.prepared.terms.without_namespaces = true;
+    let copy = world.dir.path().join("launch");
+    let probe = [copy.to_str().unwrap(), "--probe", "spy", "1"];
+    let run = without_namespaces(&mut world, &probe);
+    let seen = run.confinement.as_ref().unwrap().as_ref().unwrap();
+    assert!(!seen.namespaces, "never claims more than there is");
+    let done = run.done();
+    assert!(done.status.success(), "{}", done.err);
+    for way in ["ptrace", "vm-read"] {
+        assert_eq!(done.value(way), libc::EPERM, "the filter stands in for the namespace");
     }
 }
 

@@ -1,3 +1,5 @@
+//! The store on real files: what is kept, what is refused, and what damage does.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;

@@ -21,9 +21,9 @@ pub(super) fn programs(io_uring: bool, isolated: bool) -> Result<Vec<BpfProgram>
     #[cfg(target_arch = "x86_64")]
     programs.push(without_x32());
     for (errno, rules) in [
-        (libc::EPERM, denied(io_uring, isolated)?),
+        (libc::EPERM, denied(isolated)?),
         (libc::EAFNOSUPPORT, families()?),
-        (libc::ENOSYS, BTreeMap::from([(libc::SYS_clone3, Vec::new())])),
+        (libc::ENOSYS, absent(io_uring)),
     ] {
         let refused = SeccompAction::Errno(errno.unsigned_abs());
         programs.push(SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()?);
@@ -83,11 +83,8 @@ const OTHERS: &[i64] = &[
     libc::SYS_process_madvise,
 ];
 
-fn denied(io_uring: bool, isolated: bool) -> Result<Rules, seccompiler::BackendError> {
+fn denied(isolated: bool) -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = DENIED.iter().map(|call| (*call, Vec::new())).collect();
-    if !io_uring {
-        rules.extend(IO_URING.iter().map(|call| (*call, Vec::new())));
-    }
     if !isolated {
         rules.extend(OTHERS.iter().map(|call| (*call, Vec::new())));
     }
@@ -98,6 +95,13 @@ fn denied(io_uring: bool, isolated: bool) -> Result<Rules, seccompiler::BackendE
     let types = |request: u64| SeccompRule::new(vec![SeccompCondition::new(1, Dword, Eq, request)?]);
     rules.insert(libc::SYS_ioctl, vec![types(libc::TIOCSTI)?, types(libc::TIOCLINUX)?]);
     Ok(rules)
+}
+
+/// Calls that are as if the kernel did not have them, so that programs fall back. `io_uring` makes sockets that this
+/// filter never sees.
+fn absent(io_uring: bool) -> Rules {
+    let uring = IO_URING.iter().filter(|_| !io_uring);
+    uring.chain(&[libc::SYS_clone3]).map(|call| (*call, Vec::new())).collect()
 }
 
 /// `socket` and `socketpair`: unix; inet and inet6 as stream or datagram, without SCTP and raw; route netlink.

@@ -480,6 +480,10 @@ pub(super) const SYSTEM: &[&str] = &[
     "/run/rpcbind.sock",
     "/run/spire",
     "/run/vault",
+    "/dev/vsock",
+    "/dev/vhost-vsock",
+    "/dev/uinput",
+    "/dev/input",
     "/run/sshd",
 ];
 

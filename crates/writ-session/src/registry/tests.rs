@@ -1,3 +1,5 @@
+//! The registry against a log in memory and real files.
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use writ_core::clock::ManualClock;
@@ -141,7 +143,7 @@ async fn a_session_is_found_by_its_run_until_it_ends_and_then_everything_is_cut(
     assert!(world.registry.end(facts.id, Cause::Exited).unwrap());
     assert!(!world.registry.end(facts.id, Cause::Revoked).unwrap(), "ends once");
     found.ended().await;
-    assert_eq!(world.registry.identify(facts.run.tag()).unwrap_err(), Reason::NoRun);
+    assert_eq!(world.registry.identify(facts.run.tag()).unwrap_err(), Reason::SessionEnded);
     assert_eq!((world.log.causes(), world.files()), (vec!["exited".to_owned()], 0));
 }
 
@@ -203,7 +205,7 @@ async fn a_session_that_ended_or_expired_does_not_come_back() {
     let restored = world.restart();
     assert!(restored.live.is_empty());
     assert_eq!(restored.expired, [expired.id]);
-    assert_eq!(world.registry.identify(expired.run.tag()).unwrap_err(), Reason::NoRun);
+    assert_eq!(world.registry.identify(expired.run.tag()).unwrap_err(), Reason::SessionExpired);
     assert_eq!(world.log.causes(), ["revoked", "expired"]);
     assert_eq!(world.files(), 0);
 }
