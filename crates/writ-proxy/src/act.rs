@@ -43,7 +43,7 @@ impl Line {
             return Err(failed(reason));
         }
         if let Some(agent_side) = agent_side {
-            return upgrade::relay(self, parts, running, agent_side).await.map_err(failed);
+            return Box::pin(upgrade::relay(self, parts, running, agent_side)).await.map_err(failed);
         }
         self.exchange(parts, incoming, running).await.map_err(failed)
     }

@@ -207,6 +207,7 @@ impl Body for UpstreamBody {
 }
 
 /// The body of an answer as the agent gets it.
+#[expect(clippy::large_enum_variant, reason = "boxed, it would cost an allocation per answer")]
 pub(crate) enum Answer {
     /// Written here: a refusal, or nothing.
     Own(Option<Bytes>),

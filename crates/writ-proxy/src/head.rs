@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn asking(uri: &str, hosts: &[&str]) -> Request<()> {
-        let mut builder = http::Request::builder().uri(uri);
+        let mut builder = Request::builder().uri(uri);
         for host in hosts {
             builder = builder.header("host", *host);
         }
@@ -291,8 +291,7 @@ mod tests {
     #[test]
     fn only_websocket_upgrades_pass() {
         let asks = |protocol: &str, connection: &str| {
-            let request =
-                http::Request::get("/").header("upgrade", protocol).header("connection", connection);
+            let request = Request::get("/").header("upgrade", protocol).header("connection", connection);
             upgrade(&request.body(()).unwrap())
         };
         assert_eq!(asks("websocket", "keep-alive, Upgrade"), Ok(Upgrade::WebSocket));

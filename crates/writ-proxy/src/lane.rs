@@ -138,7 +138,7 @@ impl Lane {
                 Err(Attempt::Broken(reason)) => return Err(reason),
             }
         }
-        let attempt = match self.establish(target, wants).await? {
+        let attempt = match Box::pin(self.establish(target, wants)).await? {
             Established::Wire(wire) => {
                 let request = Request::from_parts(for_http1(parts, target), body);
                 self.on_wire(target, wire, request, &transfer).await
@@ -158,7 +158,7 @@ impl Lane {
         parts: Parts,
         transfer: &Arc<Transfer>,
     ) -> Result<Response<UpstreamBody>, Reason> {
-        let Established::Wire(wire) = self.establish(target, Alpn::Http1).await? else {
+        let Established::Wire(wire) = Box::pin(self.establish(target, Alpn::Http1)).await? else {
             return Err(Reason::UpgradeRefused);
         };
         let request = Request::from_parts(for_http1(parts, target), AgentBody::empty(Arc::clone(transfer)));

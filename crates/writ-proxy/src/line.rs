@@ -55,7 +55,8 @@ impl Line {
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let _done = Done(&self.under_way);
         let voice = voice::Voice::of(&request);
-        Ok(match self.act(number, request).await {
+        // On the heap while it lasts: the parser keeps room for this future even when nothing is asked.
+        Ok(match Box::pin(self.act(number, request)).await {
             Ok(answer) => answer,
             Err(refusal) => voice.refuse(refusal),
         })
@@ -88,7 +89,8 @@ pub(crate) async fn serve_https(
         shared.gate.reject(&admitted, Reason::NotReady);
         return;
     };
-    let accepted = tls::accept(stream, &admitted, &authority);
+    // On the heap while it lasts: a connection keeps the size of its largest state for its whole life.
+    let accepted = Box::pin(tls::accept(stream, &admitted, &authority));
     let secured = match tokio::time::timeout(shared.settings.hello_timeout, accepted).await {
         Ok(Ok(secured)) => secured,
         Ok(Err(no_tls)) => return without_tls(&shared, &admitted, no_tls).await,
@@ -102,7 +104,11 @@ pub(crate) async fn serve_https(
     let place = place(&admitted, secured.host, true);
     let (io, refused) = (secured.stream, secured.refused);
     let opened = Opened { shared, admitted, place, refused, seat };
-    if h2 { serve_http2(opened, io, drain).await } else { serve_http1(opened, io, drain).await }
+    if h2 {
+        Box::pin(serve_http2(opened, io, drain)).await;
+    } else {
+        Box::pin(serve_http1(opened, io, drain)).await;
+    }
 }
 
 /// A connection to an `http` service.
@@ -118,7 +124,8 @@ pub(crate) async fn serve_http(
         return;
     };
     let place = place(&admitted, host, false);
-    serve_http1(Opened { shared, admitted, place, refused: None, seat }, stream, drain).await;
+    let opened = Opened { shared, admitted, place, refused: None, seat };
+    Box::pin(serve_http1(opened, stream, drain)).await;
 }
 
 async fn without_tls(shared: &Arc<Shared>, admitted: &Arc<Admitted>, no_tls: NoTls) {

@@ -221,7 +221,8 @@ impl Shared {
             Ok(admitted) => Arc::new(admitted),
             Err(refusal) => {
                 self.tally.refused.fetch_add(1, Ordering::Relaxed);
-                return turned_away::tell(stream, refusal, self.settings.hello_timeout).await;
+                let told = turned_away::tell(stream, refusal, self.settings.hello_timeout);
+                return Box::pin(told).await;
             }
         };
         let session = Arc::clone(admitted.session());
@@ -249,7 +250,7 @@ impl Shared {
         match admitted.service().protocol {
             Protocol::Https => line::serve_https(self, stream, admitted, seat, drain).await,
             Protocol::Http => line::serve_http(self, stream, admitted, seat, drain).await,
-            Protocol::Tcp => opaque::serve(self, stream, admitted, seat).await,
+            Protocol::Tcp => Box::pin(opaque::serve(self, stream, admitted, seat)).await,
             // The kernel lets these through to their address; one that arrives here came another way.
             Protocol::Pass => {
                 self.gate.reject(&admitted, Reason::ProtocolRefused);
@@ -297,5 +298,20 @@ impl Shared {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Shared")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_future_of_a_connection_is_small() {
+        fn size<F: Future>(_: fn(Arc<Shared>, TcpStream, CancellationToken) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(Shared::connection);
+        println!("{bytes} bytes");
+        assert!(bytes <= 4 * 1024, "{bytes} bytes per connection");
     }
 }

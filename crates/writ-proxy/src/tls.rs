@@ -98,7 +98,6 @@ pub(crate) async fn accept(
 /// For which name to show a certificate, and what is wrong with the hello if something is.
 ///
 /// `Err` for a name that cannot be shown, `None` for no name where none is known.
-#[expect(clippy::result_unit_err, reason = "the one error has one meaning")]
 fn judge(
     asked: Option<HostName>,
     named: bool,

@@ -23,7 +23,6 @@ use writ_core::{Protocol, Reason, Service};
 use crate::head::Place;
 use io::Io;
 use pool::Alpn;
-pub use trust::TrustError;
 pub(crate) use trust::{SessionTrust, Trust};
 
 /// Where a request goes: a service, at the one place that all names agree on.

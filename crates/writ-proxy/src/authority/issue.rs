@@ -16,7 +16,7 @@ use writ_core::{HostName, IdSource, Secret};
 use super::Validity;
 
 /// Certificates hold from this long before they are made, for clocks that differ, until this long after the session.
-pub(super) const SLACK: Duration = Duration::from_secs(300);
+pub(super) const SLACK: Duration = Duration::from_mins(5);
 
 /// First byte of a root's kept form.
 const MATERIAL_VERSION: u8 = 1;

@@ -70,7 +70,11 @@ impl Framing {
                                 *chunk = Chunk::DataCr;
                             }
                         }
-                        _ => {
+                        Chunk::Size { .. }
+                        | Chunk::SizeLf { .. }
+                        | Chunk::DataCr
+                        | Chunk::DataLf
+                        | Chunk::Trailer(_) => {
                             *chunk = chunk.after(first).ok_or(Reason::BadRequest)?;
                             done += 1;
                         }
@@ -109,7 +113,7 @@ impl Trailer {
             (Place::Start, b'\r') => Place::LastLf,
             // A line that begins with white space would continue the one before it (obs-fold).
             (Place::Start, b' ' | b'\t' | b'\n') | (Place::Line, b'\n' | 0) => return None,
-            (Place::Start | Place::Line, b'\r') => Place::LineLf,
+            (Place::Line, b'\r') => Place::LineLf,
             (Place::Start | Place::Line, _) => Place::Line,
             (Place::LineLf, b'\n') => Place::Start,
             (Place::LastLf, b'\n') => return Some(Chunk::Ended),

@@ -18,7 +18,7 @@ const RESUMPTIONS_MAX: usize = 32;
 
 /// Roots could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError {
+pub(crate) enum TrustError {
     /// The file is not there or not readable.
     #[error("cannot read `{}`", path.display())]
     File {
@@ -90,8 +90,11 @@ impl Trust {
 #[derive(Debug)]
 pub(crate) struct SessionTrust {
     trust: Arc<Trust>,
-    configs: Mutex<Vec<(Arc<RootCertStore>, Alpn, Arc<ClientConfig>)>>,
+    configs: Mutex<Vec<Offered>>,
 }
+
+/// Settings made for these roots and this offer.
+type Offered = (Arc<RootCertStore>, Alpn, Arc<ClientConfig>);
 
 impl SessionTrust {
     pub(crate) fn new(trust: Arc<Trust>) -> Self {

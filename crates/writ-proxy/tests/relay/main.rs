@@ -3,6 +3,7 @@
 mod basics;
 mod client;
 mod http2;
+mod memory;
 mod origin;
 mod smuggling;
 mod streaming;
