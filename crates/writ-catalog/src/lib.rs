@@ -36,6 +36,7 @@ mod file;
 mod keys;
 mod matching;
 mod path;
+mod rules;
 mod setting;
 mod store;
 mod template;

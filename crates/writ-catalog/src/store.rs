@@ -11,6 +11,7 @@ use writ_gate::{Catalog, Destination};
 
 use crate::check::Services;
 use crate::matching;
+use crate::rules::Rules;
 
 /// The catalog that the gate asks. Readers never wait; replacing it leaves services that were handed out valid.
 #[derive(Debug, Default)]
@@ -33,6 +34,7 @@ struct Index {
     /// By the name that a pattern's names are right below.
     below: HashMap<String, Ports>,
     literal: HashMap<IpAddr, Ports>,
+    rules: HashMap<ServiceName, (Arc<Service>, Rules)>,
 }
 
 /// The services of one host by port; few enough to be searched.
@@ -50,6 +52,7 @@ impl Index {
                 };
                 map.entry(name.as_str().to_owned()).or_default().extend(ports());
             }
+            index.rules.insert(service.name.clone(), (Arc::clone(service), Rules::new(service)));
             for address in &service.addresses {
                 index.literal.entry(*address).or_default().extend(ports());
             }
@@ -98,7 +101,7 @@ impl CatalogStore {
 
     /// The service of this name.
     pub fn service_named(&self, name: &ServiceName) -> Option<Arc<Service>> {
-        self.0.load().services.iter().find(|service| service.name == *name).cloned()
+        self.0.load().rules.get(name).map(|(service, _)| Arc::clone(service))
     }
 
     /// Every service that knows this host name, on whatever port; each once.
@@ -147,6 +150,10 @@ impl Catalog for CatalogStore {
         host: &HostName,
         request: &RequestHead<'_>,
     ) -> Result<Operation, Reason> {
-        matching::operation(service, host, request)
+        let index = self.0.load();
+        // A service of an earlier set keeps its own rules, which this index does not know.
+        let known =
+            index.rules.get(&service.name).filter(|(current, _)| std::ptr::eq(&raw const **current, service));
+        matching::operation(service, known.map(|(_, rules)| rules), host, request)
     }
 }
