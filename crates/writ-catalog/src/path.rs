@@ -150,7 +150,27 @@ fn form_decode(raw: &str) -> Result<Cow<'_, str>, Reason> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn an_accepted_path_has_one_reading(path in "(/|%2[eEfF5]|%00|\\\\|\\.|;|%|[a-c]|%6[1-3]|é|%c3%a9|\\?|%5c){0,12}") {
+            let path = format!("/{path}");
+            let Ok(parsed) = Path::parse(&path) else { return Ok(()) };
+            for segment in parsed.segments() {
+                let (first, second) = segment.pair().unwrap_or((&segment.text, ""));
+                for text in [first, second] {
+                    prop_assert!(!text.contains(['/', '\\', '\0']) && text != "." && text != "..");
+                    // Decoding again changes nothing.
+                    prop_assert_eq!(percent_decode_str(text).decode_utf8().unwrap(), text);
+                }
+            }
+            let empty = parsed.segments().iter().filter(|segment| segment.plain() == Some("")).count();
+            prop_assert!(empty <= 1 && (empty == 0 || path.ends_with('/')));
+        }
+    }
 
     fn texts(path: &str) -> Vec<String> {
         let path = Path::parse(path).unwrap();

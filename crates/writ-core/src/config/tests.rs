@@ -1,4 +1,8 @@
+//! Sample files and what becomes of them, down to the text of each problem.
+
 use std::path::PathBuf;
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::service::{Effect, Protocol};
@@ -196,4 +200,22 @@ fn the_reference_page_is_printed_from_the_description() {
     assert!(page.contains("| `name` | agent name | refused: required | The agent's name. |\n"));
     assert!(page.contains("| `limits.body` | size | `\"64 KiB\"` | Size \\| limit. |\n"));
     assert!(page.contains("Turns it off. **Danger:** Nothing is checked. |\n"));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_gives_a_value_or_problems_and_never_panics(
+        lines in proptest::collection::vec(
+            "(name|hosts|ports|limits|limits\\.ttl|step|x|\\[limits\\]|\\[\\[step\\]\\])( = ('é'|3|\\[\\]|\\[1, 'a'\\]|\\{ttl = 1\\}|true|\"))?",
+            0..8,
+        ),
+        noise in any::<String>(),
+    ) {
+        for text in [lines.join("\n"), noise] {
+            let mut problems = Problems::default();
+            let value = read("a.toml", &text, KEYS, &mut problems, sample);
+            prop_assert_eq!(value.is_some(), problems.is_empty());
+            prop_assert!(problems.iter().all(|p| p.place.line >= 1 && p.place.column >= 1));
+        }
+    }
 }
