@@ -8,8 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use writ_control::api::{
     self, ActionQuery, Checkpoint, Checks, LogQuery, Nothing, Operation, PolicyView, Reloaded, Revoked,
-    RunOpen, RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef, Sessions,
-    Status, Story,
+    SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef, Sessions, Status, Story,
 };
 use writ_core::{ActionId, Layout, Secret, SecretName, ServiceName, SessionId};
 
@@ -37,12 +36,6 @@ impl Client {
     /// Is it ready, and in what state?
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.call(Operation::Status, &Nothing {}).await
-    }
-
-    /// Makes the calling process the first process of a run. It is governed when this answers, and so may not call
-    /// again.
-    pub async fn run_open(&self, ask: &RunOpen) -> Result<RunOpened, ClientError> {
-        self.call(Operation::RunOpen, ask).await
     }
 
     /// The live sessions that the caller may see.

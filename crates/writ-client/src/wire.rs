@@ -24,7 +24,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
     /// Ends the connection when the answer is dropped.
-    pub(crate) connection: AbortOnDropHandle<()>,
+    _connection: AbortOnDropHandle<()>,
 }
 
 /// A request with a JSON object as its body.
@@ -55,7 +55,7 @@ pub(crate) async fn send(socket: &Path, request: Request<Full<Bytes>>) -> Result
     // How the connection ended is seen by whoever reads the answer.
     let connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(http.await) }));
     let response = sender.send_request(request).await.map_err(broken)?;
-    let answer = Answer { response, connection };
+    let answer = Answer { response, _connection: connection };
     if answer.response.status() == StatusCode::OK {
         return Ok(answer);
     }
@@ -71,23 +71,29 @@ pub(crate) async fn read<T: DeserializeOwned>(answer: Answer) -> Result<T, Clien
 }
 
 async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
-    let path = socket.to_owned();
-    let stream = match UnixStream::connect(socket).await {
-        Ok(stream) => stream,
-        Err(source) => {
-            return Err(match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    ClientError::NotRunning { path, source }
-                }
-                io::ErrorKind::PermissionDenied => ClientError::Forbidden { path, source },
-                _ => ClientError::Broken(source.into()),
-            });
-        }
-    };
+    let stream = UnixStream::connect(socket).await.map_err(|source| unconnected(socket, source))?;
     let peer = stream.peer_cred().map_err(|error| ClientError::Broken(error.into()))?.uid();
-    if peer == 0 || peer == rustix::process::geteuid().as_raw() {
-        Ok(stream)
+    trusted(socket, peer)?;
+    Ok(stream)
+}
+
+/// Why there is no connection.
+pub(crate) fn unconnected(socket: &Path, source: io::Error) -> ClientError {
+    let path = socket.to_owned();
+    let kind = source.kind();
+    if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+        ClientError::NotRunning { path, source }
+    } else if kind == io::ErrorKind::PermissionDenied {
+        ClientError::Forbidden { path, source }
     } else {
-        Err(ClientError::Impostor { path, uid: peer })
+        ClientError::Broken(source.into())
     }
+}
+
+/// Refuses a listener that is neither root nor the caller's own user.
+pub(crate) fn trusted(socket: &Path, uid: u32) -> Result<(), ClientError> {
+    if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(ClientError::Impostor { path: socket.to_owned(), uid })
 }

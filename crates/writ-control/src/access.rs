@@ -4,7 +4,7 @@ use crate::api::Operation;
 use crate::fault::{Class, Fault};
 use crate::peer::Caller;
 
-/// Who may call an operation. A governed process may call none.
+/// Who may call an operation. A governed process may call none, save the last step of its own beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Any user of the host; the answer is the same for all.
@@ -13,6 +13,8 @@ pub enum Rule {
     Own,
     /// Root and the members of the administrators' group.
     Administrators,
+    /// Whoever had `run.open` answered on this same connection. It is governed by then.
+    Opener,
 }
 
 /// Who the administrators are, besides root.
@@ -71,21 +73,43 @@ impl Access {
     }
 }
 
-/// Applies the operation's rule. `governed` says whether the caller belongs to a run: then the answer is no,
-/// whoever it is, so that an agent cannot open, read or end anything.
+/// What the caller is at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// An ordinary process of the host.
+    Free,
+    /// `run.open` was answered on this connection, and its session is not open yet.
+    Opening,
+    /// It belongs to a run.
+    Governed,
+}
+
+/// Applies the operation's rule. A governed caller is told no, whoever it is, so that an agent cannot open, read or
+/// end anything.
 pub fn clear(
     access: &Access,
     operation: Operation,
     caller: &Caller,
-    governed: bool,
+    standing: Standing,
 ) -> Result<Clearance, Fault> {
-    if governed {
-        return Err(denied("a governed process may not call the daemon").hint("ask from outside the run"));
+    let opener = operation.rule() == Rule::Opener;
+    match standing {
+        Standing::Free if opener => {
+            return Err(denied("no run was opened on this connection").hint("start programs with `writ run`"));
+        }
+        Standing::Opening if !opener => {
+            return Err(denied("the run on this connection is not ready"));
+        }
+        Standing::Governed => {
+            let fault = denied("a governed process may not call the daemon");
+            return Err(fault.hint("ask from outside the run"));
+        }
+        Standing::Free | Standing::Opening => {}
     }
     let administrator = access.is_administrator(caller);
     let scope = match operation.rule() {
         _ if administrator => Scope::All,
-        Rule::Everyone | Rule::Own => Scope::Uid(caller.uid()),
+        Rule::Everyone | Rule::Own | Rule::Opener => Scope::Uid(caller.uid()),
         Rule::Administrators => {
             return Err(denied(format!("`{operation}` is for root and the administrators' group"))
                 .hint("ask an administrator, or run the command with sudo"));

@@ -2,7 +2,7 @@
 //!
 //! Every operation is `POST /v1/OPERATION`. The body is one JSON object (`{}` when there is nothing to say); the
 //! answer is one JSON object with status 200, or a [`Fault`](crate::Fault) as `application/problem+json` with the
-//! status of its class. Two operations differ: `log.query` answers with one canonical leaf a line
+//! status of its class. A run begins with two calls on one connection: `run.open`, `run.ready`. Two operations differ: `log.query` answers with one canonical leaf a line
 //! (`application/x-ndjson`; a line `{"fault":{...}}` ends a stream that broke), and `secret.set` takes the value as
 //! its raw body, so that it is never inside a JSON text.
 //!
@@ -23,9 +23,7 @@ pub use catalog::{
 pub use daemon::{Check, CheckState, Checks, FileProblem, Reloaded, Status};
 pub use evidence::{ActionQuery, Checkpoint, LeafText, LogQuery, Story};
 pub use operation::Operation;
-pub use run::{
-    Environment, Executable, Revoked, RunOpen, RunOpened, SecretRef, SessionRef, SessionRow, Sessions,
-};
+pub use run::{Ask, Prepared, Revoked, RunOpen, RunOpened, SecretRef, SessionRef, SessionRow, Sessions};
 pub use time::{Time, TimeError};
 
 use serde::{Deserialize, Serialize};

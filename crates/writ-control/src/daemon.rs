@@ -9,8 +9,9 @@ use writ_gate::BoxFuture;
 
 use crate::access::Clearance;
 use crate::api::{
-    ActionQuery, Checkpoint, Checks, LogQuery, Nothing, PolicyView, Reloaded, Revoked, RunOpen, RunOpened,
-    SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef, Sessions, Status, Story,
+    ActionQuery, Checkpoint, Checks, LogQuery, Nothing, PolicyView, Prepared, Reloaded, Revoked, RunOpen,
+    RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef, Sessions, Status,
+    Story,
 };
 use crate::fault::Fault;
 use crate::peer::Caller;
@@ -21,7 +22,16 @@ pub type LeafStream = Pin<Box<dyn Stream<Item = Result<Leaf, Fault>> + Send>>;
 /// The answer of an operation.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
 
-/// One method per [`Operation`](crate::api::Operation).
+/// A run that was adopted and has no session yet. The server keeps it with the connection that asked for it.
+///
+/// Dropped (the launcher failed or died), it is forgotten: its cgroup and label go, nothing is recorded as opened.
+pub trait Opening: Send {
+    /// The launcher says that the process is confined. Looks for itself, and opens the session for the human behind
+    /// the caller; the opening is durable when this completes.
+    fn ready(self: Box<Self>) -> Answer<'static, RunOpened>;
+}
+
+/// One method per [`Operation`](crate::api::Operation), save `run.ready`, which is [`Opening::ready`].
 ///
 /// * Every call has a [`Clearance`]: the caller may do this, within its scope. What lies outside the scope is
 ///   answered as if it did not exist ([`Fault::missing`]), so that nobody learns of another's sessions.
@@ -30,14 +40,15 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
 /// * Calls run side by side; `reload` and the secret store order themselves.
 /// * Messages of faults are for the caller: no path of another user, no secret, no key.
 pub trait Daemon: Send + Sync + 'static {
-    /// Whether the caller belongs to a run. Asked before every operation; an error is a refusal.
+    /// Whether the caller belongs to a run. Asked before every operation, as the answer changes with `run.open`; an
+    /// error is a refusal.
     fn is_governed(&self, caller: &Caller) -> Result<bool, Fault>;
 
     /// Is it ready, and in what state?
     fn status<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Status>;
-    /// Opens a session for the caller's uid and adopts the calling process through its pidfd: it is in the run's
-    /// cgroup and labelled in the kernel when this completes. Fails if the process has ended, or is governed already.
-    fn run_open<'a>(&'a self, by: &'a Clearance, ask: RunOpen) -> Answer<'a, RunOpened>;
+    /// Adopts the calling process through its pidfd: it is in a new run's cgroup and labelled in the kernel when this
+    /// completes, and has no session. Fails if the process has ended, or is governed already.
+    fn run_open<'a>(&'a self, by: &'a Clearance, ask: RunOpen) -> Answer<'a, (Prepared, Box<dyn Opening>)>;
     /// The live sessions within the scope, oldest first.
     fn run_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Sessions>;
     /// Ends a session within the scope and cuts what it has open (G7).

@@ -5,7 +5,8 @@
 //! calls is proven by the kernel for every connection (credentials, groups and a pidfd of the peer), never claimed.
 //!
 //! Not here: what the operations do (`writd`), and the calling side (`writ-client`). Invariants: no operation runs
-//! before [`access::clear`] said yes; a governed process is refused everything; no answer ever holds a secret's
+//! before [`access::clear`] said yes; a governed process is refused
+//! everything; no answer ever holds a secret's
 //! value.
 
 pub mod access;
@@ -15,8 +16,8 @@ mod fault;
 mod peer;
 mod server;
 
-pub use access::{Access, Clearance, Scope};
-pub use daemon::{Answer, Daemon, LeafStream};
+pub use access::{Access, Clearance, Rule, Scope, Standing};
+pub use daemon::{Answer, Daemon, LeafStream, Opening};
 pub use fault::{Class, Fault};
 pub use peer::{Caller, PeerError};
 pub use server::{BindError, Server};

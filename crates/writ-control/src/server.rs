@@ -18,13 +18,14 @@ use std::sync::Arc;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use writ_gate::limits;
 
 use crate::access::Access;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Opening};
 use crate::peer::Caller;
 
 /// The control socket, bound and ready to be served.
@@ -118,6 +119,13 @@ struct Context {
     stop: CancellationToken,
 }
 
+/// What belongs to one connection.
+struct Connected {
+    caller: Caller,
+    /// The run that was opened here and is not ready yet; forgotten with the connection.
+    opening: Mutex<Option<Box<dyn Opening>>>,
+}
+
 /// Who has connections open.
 #[derive(Default)]
 struct Open {
@@ -163,10 +171,11 @@ impl Open {
 
 async fn connection(stream: UnixStream, caller: Caller, context: Arc<Context>) {
     let stop = context.stop.clone();
-    let caller = Arc::new(caller);
+    // Requests on one connection come one after the other, so the lock is never waited for.
+    let peer = Arc::new(Connected { caller, opening: Mutex::default() });
     let answer = service_fn(move |request| {
-        let (caller, context) = (Arc::clone(&caller), Arc::clone(&context));
-        async move { Ok::<_, Infallible>(route::answer(&context, &caller, request).await) }
+        let (peer, context) = (Arc::clone(&peer), Arc::clone(&context));
+        async move { Ok::<_, Infallible>(route::answer(&context, &peer, request).await) }
     });
     let http = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

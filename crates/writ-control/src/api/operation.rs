@@ -35,8 +35,10 @@ macro_rules! operations {
 operations! {
     /// Is it ready, and in what state?
     "status" Status Everyone;
-    /// Open a session for the calling process and make that process a run.
+    /// Make the calling process a run that has no session yet.
     "run.open" RunOpen Own;
+    /// The process that `run.open` answered on this connection is confined: open its session.
+    "run.ready" RunReady Opener;
     /// The live sessions.
     "run.list" RunList Own;
     /// End a session and cut what it has open.

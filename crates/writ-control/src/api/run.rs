@@ -1,17 +1,17 @@
 //! Runs and sessions.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 use writ_core::units::Span;
 use writ_core::{AgentName, Assurance, HumanId, RunId, SecretName, SessionId, SpiffeId};
+pub use writ_session::launch::{Ask, Prepared};
 
 use super::Time;
 
 /// `run.open`: make the calling process the first process of a run.
 ///
-/// Who asks, and for whom, is not said here: the kernel says it.
+/// Who asks, and for whom, is not said here: the kernel says it. The answer is a [`Prepared`]: when it arrives the
+/// process is in the run's cgroup and labelled, and reaches nothing, as there is no session yet. On the same
+/// connection `run.ready` opens the session; if the connection closes before, the run is forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunOpen {
@@ -19,8 +19,8 @@ pub struct RunOpen {
     pub agent: AgentName,
     /// The command line, for the table of live runs only: never recorded, never used to decide.
     pub command: Vec<String>,
-    /// The program that the caller is about to become.
-    pub executable: Executable,
+    /// The caller's own descriptors of what it is about to execute, so that what is hashed is what runs.
+    pub files: Ask,
     /// What it is for, in the human's words.
     #[serde(default)]
     pub purpose: String,
@@ -29,24 +29,11 @@ pub struct RunOpen {
     pub ttl: Option<Span>,
 }
 
-/// A program that is about to be executed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Executable {
-    /// The caller's open descriptor of the file, so that what is hashed is what is executed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub descriptor: Option<u32>,
-    /// Its absolute path, as the caller resolved it.
-    pub path: PathBuf,
-}
-
-/// The answer to `run.open`. When it arrives the caller is governed: it may reach only what the session may.
+/// The answer to `run.ready`: the session is open, and the opening durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOpened {
     /// How strongly the run is held.
     pub assurance: Assurance,
-    /// What the program's environment must say.
-    pub environment: Environment,
     /// When the session ends at the latest.
     pub expires: Time,
     /// The human who is accountable.
@@ -57,24 +44,6 @@ pub struct RunOpened {
     pub session: SessionId,
     /// The run's SPIFFE ID.
     pub spiffe_id: SpiffeId,
-}
-
-/// Facts from which the launcher makes the program's environment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Environment {
-    /// PEM file with the roots to trust inside the run: the system's and the session's.
-    pub ca_bundle: PathBuf,
-    /// PEM file with the session's root alone, for programs that add to their own roots.
-    pub ca_certificate: PathBuf,
-    /// PKCS #12 or JKS trust store for the Java world, where one was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_java: Option<PathBuf>,
-    /// Variables of clients that insist on some credential, with a harmless value each.
-    #[serde(default)]
-    pub placeholders: BTreeMap<String, String>,
-    /// Further variables to set, as the agent's configuration says.
-    #[serde(default)]
-    pub variables: BTreeMap<String, String>,
 }
 
 /// One live session.

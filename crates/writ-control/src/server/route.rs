@@ -10,27 +10,26 @@ use writ_core::{Secret, SecretName};
 use writ_gate::limits;
 use zeroize::Zeroize;
 
-use super::Context;
 use super::reply::{self, Reply};
-use crate::access::{self, Clearance};
-use crate::api::{self, Nothing, Operation};
+use super::{Connected, Context};
+use crate::access::{self, Clearance, Standing};
+use crate::api::{self, Nothing, Operation, Prepared, RunOpened};
 use crate::fault::{Class, Fault};
-use crate::peer::Caller;
 
 /// Answers one request. Never fails: what goes wrong is a fault.
-pub(super) async fn answer(context: &Context, caller: &Caller, request: Request<Incoming>) -> Reply {
+pub(super) async fn answer(context: &Context, peer: &Connected, request: Request<Incoming>) -> Reply {
     let operation = match operation(&request) {
         Ok(operation) => operation,
         Err(fault) => return reply::fault(&fault),
     };
-    let answer = timeout(limits::CONTROL_TIMEOUT, call(context, caller, operation, request)).await;
+    let answer = timeout(limits::CONTROL_TIMEOUT, call(context, peer, operation, request)).await;
     let reply = answer.unwrap_or_else(|_| {
         let fault =
             Fault::local(Class::Unavailable, "control.timeout", format!("`{operation}` took too long"));
         reply::fault(&fault.hint("see the daemon's log, and `writ status`"))
     });
     if reply.status() != StatusCode::OK {
-        let (uid, pid, status) = (caller.uid(), caller.pid(), reply.status().as_u16());
+        let (uid, pid, status) = (peer.caller.uid(), peer.caller.pid(), reply.status().as_u16());
         tracing::info!(target: "writ::control", %operation, uid, pid, status, "refused or failed");
     }
     reply
@@ -50,11 +49,17 @@ fn operation<B>(request: &Request<B>) -> Result<Operation, Fault> {
     }
 }
 
-async fn call(context: &Context, caller: &Caller, operation: Operation, request: Request<Incoming>) -> Reply {
-    let cleared = context
-        .daemon
-        .is_governed(caller)
-        .and_then(|governed| access::clear(&context.access, operation, caller, governed));
+async fn call(
+    context: &Context,
+    peer: &Connected,
+    operation: Operation,
+    request: Request<Incoming>,
+) -> Reply {
+    let standing = match standing(context, peer).await {
+        Ok(standing) => standing,
+        Err(fault) => return reply::fault(&fault),
+    };
+    let cleared = access::clear(&context.access, operation, &peer.caller, standing);
     let by = match cleared {
         Ok(by) => by,
         Err(fault) => return reply::fault(&fault),
@@ -63,12 +68,12 @@ async fn call(context: &Context, caller: &Caller, operation: Operation, request:
         return reply::object(secret_set(context, &by, request).await);
     }
     match body(request).await {
-        Ok(body) => dispatch(context, &by, &body).await,
+        Ok(body) => dispatch(context, peer, &by, &body).await,
         Err(fault) => reply::fault(&fault),
     }
 }
 
-async fn dispatch(context: &Context, by: &Clearance, body: &[u8]) -> Reply {
+async fn dispatch(context: &Context, peer: &Connected, by: &Clearance, body: &[u8]) -> Reply {
     /// Reads the request and calls the method.
     macro_rules! ask {
         ($method:ident) => {
@@ -86,7 +91,8 @@ async fn dispatch(context: &Context, by: &Clearance, body: &[u8]) -> Reply {
     }
     match by.operation() {
         Operation::Status => ask!(status),
-        Operation::RunOpen => ask!(run_open, read),
+        Operation::RunOpen => reply::object(run_open(context, peer, by, body).await),
+        Operation::RunReady => reply::object(run_ready(peer, body).await),
         Operation::RunList => ask!(run_list),
         Operation::SessionRevoke => ask!(session_revoke, read),
         Operation::LogQuery => log_query(context, by, body).await,
@@ -101,6 +107,33 @@ async fn dispatch(context: &Context, by: &Clearance, body: &[u8]) -> Reply {
         Operation::EvidenceCheckpoint => ask!(evidence_checkpoint),
         Operation::Doctor => ask!(doctor),
     }
+}
+
+/// What the caller is. A process that has just been adopted is governed, and may still end its own beginning.
+async fn standing(context: &Context, peer: &Connected) -> Result<Standing, Fault> {
+    if peer.opening.lock().await.is_some() {
+        return Ok(Standing::Opening);
+    }
+    let governed = context.daemon.is_governed(&peer.caller)?;
+    Ok(if governed { Standing::Governed } else { Standing::Free })
+}
+
+async fn run_open(
+    context: &Context,
+    peer: &Connected,
+    by: &Clearance,
+    body: &[u8],
+) -> Result<Prepared, Fault> {
+    let (prepared, opening) = context.daemon.run_open(by, read(body)?).await?;
+    *peer.opening.lock().await = Some(opening);
+    Ok(prepared)
+}
+
+async fn run_ready(peer: &Connected, body: &[u8]) -> Result<RunOpened, Fault> {
+    let Nothing {} = read(body)?;
+    let opening = peer.opening.lock().await.take();
+    let opening = opening.ok_or_else(|| unreadable("no run was opened on this connection"))?;
+    opening.ready().await
 }
 
 async fn log_query(context: &Context, by: &Clearance, body: &[u8]) -> Reply {
