@@ -592,7 +592,7 @@ mod tests {
             Value::Array(items) => {
                 format!("[{}]", items.iter().map(jcs).collect::<Vec<_>>().join(","))
             }
-            _ => value.to_string(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
         }
     }
 
