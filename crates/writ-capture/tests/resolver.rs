@@ -12,6 +12,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use writ_capture::resolver::{Answer, Asker, Lookup, Names, Origins, Question, Resolver, Sockets, StandIn};
 use writ_core::{HostName, Reason, RunTag};
+use writ_gate::limits;
 use writ_testkit::isolation;
 
 /// Knows `forge.test`, names below `cdn.test`, and `listed.test`, which is passed through. Whoever asks from
@@ -258,6 +259,26 @@ async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
     let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
     stream.read_exact(&mut message).await.unwrap();
     message
+}
+
+#[test]
+fn one_run_cannot_take_all_connections() {
+    beside(0, |served| async move {
+        let mut held = Vec::new();
+        for _ in 0..limits::DNS_CONNECTIONS_PER_RUN_MAX {
+            held.push(TcpStream::connect(served.address).await.unwrap());
+        }
+        let mut refused = TcpStream::connect(served.address).await.unwrap();
+        assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        // Others are still served (here a stranger, with an answer of its own), and so is the run over UDP.
+        assert!(served.dig("-b 127.0.0.2 +tcp forge.test A").await.contains("status: REFUSED"));
+        assert_eq!(served.short("forge.test A").await.len(), 1);
+        held.clear();
+        let mut again = 0..100;
+        while served.short("+tcp forge.test A").await.is_empty() {
+            assert!(again.next().is_some(), "closed connections still count");
+        }
+    });
 }
 
 #[test]

@@ -59,8 +59,10 @@ pub const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A DNS message over UDP or TCP.
 pub const DNS_BYTES_MAX: usize = 4_096;
-/// DNS lookups under way at once.
+/// DNS connections over TCP at once. Datagrams are answered one after the other.
 pub const DNS_QUERIES_MAX: usize = 1_024;
+/// DNS connections over TCP of one run: clients need one or two, and one run cannot take all.
+pub const DNS_CONNECTIONS_PER_RUN_MAX: usize = 16;
 /// Life of an answer, seconds: short, so that a changed configuration is seen soon; addresses are stable anyway.
 pub const DNS_TTL_SECONDS: u32 = 30;
 /// Names below a pattern that all runs together may ask for: an eighth of the synthetic addresses, so that listed
@@ -84,6 +86,8 @@ pub const DETERMINING_POLICIES_MAX: usize = 32;
 pub const POLICY_ID_BYTES_MAX: usize = 128;
 /// Agents, and humans, whose slices of the policy set are kept; past it they are built anew.
 pub const POLICY_VIEWS_MAX: usize = 256;
+/// Sets of conditional policies that slices share; past it they are built anew.
+pub const POLICY_CONDITIONS_MAX: usize = 4_096;
 
 /// Control connections held at once, of users other than root.
 pub const CONTROL_CONNECTIONS_MAX: usize = 256;

@@ -1,5 +1,6 @@
 //! The sockets of the resolver.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -65,13 +66,22 @@ impl Resolver {
     async fn serve_tcp(&self, listener: &TcpListener) -> io::Result<()> {
         // Dropped with this future: no connection outlives the resolver.
         let mut open = JoinSet::new();
+        let mut by_run: HashMap<Option<RunTag>, usize> = HashMap::new();
         loop {
             tokio::select! {
-                Some(_) = open.join_next(), if !open.is_empty() => {}
+                Some(ended) = open.join_next(), if !open.is_empty() => match ended {
+                    Ok(run) => release(&mut by_run, run),
+                    // A connection that fails so keeps its place in the count: refused rather than unbounded.
+                    Err(error) => tracing::error!(target: "writ::capture", %error, "resolver lost a connection"),
+                },
                 accepted = listener.accept(), if open.len() < limits::DNS_QUERIES_MAX => match accepted {
                     Ok((stream, _)) => {
                         let run = self.origins.run_of_socket(stream.as_fd());
-                        open.spawn(self.clone().connection(stream, run));
+                        let held = by_run.entry(run).or_default();
+                        if *held < limits::DNS_CONNECTIONS_PER_RUN_MAX {
+                            *held += 1;
+                            open.spawn(self.clone().connection(stream, run));
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(target: "writ::capture", %error, "resolver cannot accept");
@@ -82,13 +92,14 @@ impl Resolver {
         }
     }
 
-    /// Serves one connection until it ends, is idle too long, or sends what is no message (RFC 7766).
-    async fn connection(self, mut stream: TcpStream, run: Option<RunTag>) {
+    /// Serves one connection until it ends, is idle too long, or sends what is no message (RFC 7766). Gives back
+    /// whose it was.
+    async fn connection(self, mut stream: TcpStream, run: Option<RunTag>) -> Option<RunTag> {
         loop {
             let exchange = self.exchange(&mut stream, run);
             match tokio::time::timeout(limits::HELLO_TIMEOUT, exchange).await {
                 Ok(Ok(true)) => {}
-                Ok(Ok(false) | Err(_)) | Err(_) => return,
+                Ok(Ok(false) | Err(_)) | Err(_) => return run,
             }
         }
     }
@@ -106,6 +117,16 @@ impl Resolver {
         let framed = [&length.to_be_bytes()[..], &reply].concat();
         stream.write_all(&framed).await?;
         Ok(true)
+    }
+}
+
+/// Gives back one connection of a run; keeps no entry for runs that have none.
+fn release(by_run: &mut HashMap<Option<RunTag>, usize>, run: Option<RunTag>) {
+    if let Some(held) = by_run.get_mut(&run) {
+        *held = held.saturating_sub(1);
+        if *held == 0 {
+            by_run.remove(&run);
+        }
     }
 }
 
