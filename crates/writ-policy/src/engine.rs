@@ -186,21 +186,28 @@ fn hope(slice: &Slice) -> Key {
 struct Chance {
     hopes: Vec<Arc<str>>,
     forbids: Vec<Arc<str>>,
+    /// Some operation is forbidden that a permit names.
+    overruled: bool,
+    /// Some operation is not forbidden.
+    open: bool,
 }
 
 impl Chance {
     fn add(&mut self, slice: &Slice) {
         self.hopes.extend(slice.hopes().cloned());
         self.forbids.extend(slice.forbids().iter().cloned());
+        let forbidden = !slice.forbids().is_empty();
+        self.overruled |= forbidden && slice.is_named();
+        self.open |= !forbidden;
     }
 
+    /// A forbid is the reason only if it took a permit away or left nothing open.
     fn turn(&self) -> Turn {
-        if !self.hopes.is_empty() {
-            Turn::Permitted
-        } else if self.forbids.is_empty() {
-            Turn::NotPermitted
-        } else {
-            Turn::Forbidden
+        let forbidden = !self.forbids.is_empty() && (self.overruled || !self.open);
+        match (self.hopes.is_empty(), forbidden) {
+            (false, _) => Turn::Permitted,
+            (true, true) => Turn::Forbidden,
+            (true, false) => Turn::NotPermitted,
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cedar_policy::{AuthorizationError, Authorizer, Decision, Effect, Entities, Request};
 use writ_core::event::Key;
+use writ_gate::limits::POLICY_CONDITIONS_MAX;
 
 use crate::turn::{Answer, Turn};
 
@@ -86,6 +87,13 @@ impl Slice {
         self.settled.permits.iter().chain(conditional).filter(move |_| open)
     }
 
+    /// Whether some permit names the operation, whatever the forbids say.
+    pub(crate) fn is_named(&self) -> bool {
+        let conditional =
+            self.conditional.as_ref().is_some_and(|conditional| !conditional.permits.is_empty());
+        conditional || !self.settled.permits.is_empty()
+    }
+
     /// The forbids that speak for every request.
     pub(crate) fn forbids(&self) -> &[Arc<str>] {
         &self.settled.forbids
@@ -137,6 +145,9 @@ impl Shared {
             }
             Arc::new(Conditional { set, permits, lost })
         };
+        if known.len() >= POLICY_CONDITIONS_MAX && !known.contains_key(&numbers) {
+            known.clear();
+        }
         Arc::clone(known.entry(numbers).or_insert_with(fresh))
     }
 }

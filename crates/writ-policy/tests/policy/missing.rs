@@ -258,4 +258,7 @@ fn reach_never_says_no_where_a_decision_says_yes() {
     let verdict = engine.reach(&alice(), &services()[0]);
     refused(&verdict, Reason::AgentForbidden);
     assert_eq!(verdict.keys.agent.policies, ["test#3"]);
+    // A forbid of something else is not why a stranger may do nothing.
+    let engine = Engine::new(load(&texts[6]).unwrap());
+    refused(&engine.reach(&session("other", "unix:alice", &[]), &services()[0]), Reason::AgentNotPermitted);
 }
