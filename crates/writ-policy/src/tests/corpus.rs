@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::equality::{indexed, plain, sliced};
 
-const CASES: usize = 600;
+const CASES: usize = 300;
 
 /// The folder of the unpacked corpus, or nothing with the reason printed.
 fn unpack(into: &Path) -> Option<PathBuf> {
