@@ -11,7 +11,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::ExitCode;
 
 use writ_session::launch::{Ask, Command, Daemon, Prepared, launch};
@@ -67,6 +68,11 @@ fn probe(what: &str, rest: &[String]) {
     match what {
         "sockets" => sockets(),
         "calls" => calls(),
+        "abstract" => {
+            let address = SocketAddr::from_abstract_name(rest[0].as_bytes()).unwrap();
+            let result = UnixStream::connect_addr(&address);
+            println!("connect={}", result.err().and_then(|error| error.raw_os_error()).unwrap_or_default());
+        }
         "spy" => spy(rest[0].parse().unwrap()),
         "wait" => {
             println!("waiting");

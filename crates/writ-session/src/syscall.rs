@@ -112,3 +112,43 @@ pub(crate) fn default_signals() {
     // SAFETY: the default action is no handler, so nothing of ours can be called.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
+
+/// Keeps this process and its children from connecting to abstract unix sockets, and from signalling processes,
+/// outside (Landlock scopes, <https://docs.kernel.org/userspace-api/landlock.html>). `false` on kernels before 6.12,
+/// which have no such scopes. Needs `no_new_privs`.
+pub(crate) fn scope() -> io::Result<bool> {
+    /// `struct landlock_ruleset_attr`.
+    #[repr(C)]
+    struct Ruleset {
+        filesystem: u64,
+        network: u64,
+        scoped: u64,
+    }
+    const ABSTRACT_UNIX_SOCKET: u64 = 1;
+    const SIGNAL: u64 = 2;
+    const VERSION_WITH_SCOPES: i64 = 6;
+    const ASK_VERSION: u32 = 1;
+
+    let none = ptr::null::<Ruleset>();
+    // SAFETY: asking for the version takes no pointer.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, ASK_VERSION) };
+    if version < VERSION_WITH_SCOPES {
+        return Ok(false);
+    }
+    let ruleset = Ruleset { filesystem: 0, network: 0, scoped: ABSTRACT_UNIX_SOCKET | SIGNAL };
+    // SAFETY: the pointer is to a live value of the size that the kernel is told.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size_of::<Ruleset>(), 0u32)
+    };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: no pointers.
+    match unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd.as_raw_fd(), 0u32) } {
+        0 => Ok(true),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

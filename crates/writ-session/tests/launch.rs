@@ -5,8 +5,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -384,6 +385,58 @@ fn assert_unreadable(world: &World, pid: u32) {
     }
     for way in ["ptrace", "vm-read"] {
         assert_eq!(done.value(way), libc::EPERM, "{way}: {}", done.out);
+    }
+}
+
+#[test]
+fn processes_outside_cannot_be_signalled_and_those_inside_can() {
+    let world = World::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo waiting; read x"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    if am_root() {
+        command.uid(world.prepared.uid).gid(world.prepared.gid);
+    }
+    let outside =
+        Run { child: command.spawn().unwrap(), program: Err(String::new()), confinement: None }.waiting();
+    let pid = outside.child.id();
+    let done = world.sh(&format!("kill -9 {pid} && echo killed; cat & kill $! && echo inside"));
+    if has_scopes() {
+        assert_eq!(done.out, "inside\n", "{}", done.err);
+        assert_eq!(outside.done().status.signal(), None);
+    } else {
+        println!("skipped: this kernel has no Landlock scopes");
+    }
+}
+
+#[test]
+fn abstract_sockets_outside_cannot_be_reached() {
+    let world = World::new();
+    let name = format!("writ-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    let done = world.launch(world.probe(&["abstract", &name])).done();
+    if has_scopes() {
+        assert_eq!(done.value("connect"), libc::EPERM);
+    } else {
+        println!("skipped: this kernel has no Landlock scopes");
+    }
+}
+
+/// Landlock scopes came with Linux 6.12.
+fn has_scopes() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut parts = release.split('.').map_while(|part| part.parse::<u32>().ok());
+    (parts.next(), parts.next()) >= (Some(6), Some(12))
+}
+
+#[test]
+fn a_run_has_namespaces_of_its_own() {
+    let done = World::new().sh("cd /proc/self/ns && readlink user mnt ipc cgroup");
+    let ours = ["user", "mnt", "ipc", "cgroup"]
+        .map(|name| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap());
+    assert_eq!(done.out.lines().count(), 4, "{}", done.err);
+    for (theirs, ours) in done.out.lines().zip(ours) {
+        assert_ne!(Path::new(theirs), ours);
     }
 }
 

@@ -156,6 +156,31 @@ fn without_x32() -> BpfProgram {
 mod tests {
     use super::*;
 
+    /// Runs the program on a call number as the kernel would: load, compare, return.
+    #[cfg(target_arch = "x86_64")]
+    fn answer(number: u32) -> u32 {
+        let program = without_x32();
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let step = &program[at];
+            at += 1;
+            match step.code {
+                0x20 => loaded = number,
+                0x35 => at += usize::from(if loaded >= step.k { step.jt } else { step.jf }),
+                _ => return step.k,
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_x32_interface_is_closed_and_the_native_one_is_not() {
+        assert_eq!(answer(41), 0x7fff_0000);
+        for number in [0x4000_0000, 0x4000_0029, u32::MAX] {
+            assert_eq!(answer(number), 0x0005_0026);
+        }
+    }
+
     #[test]
     fn every_variant_compiles_and_fits_the_kernel() {
         for (io_uring, isolated) in [(true, true), (false, false)] {

@@ -4,7 +4,8 @@
 //! `pidfd_getfd` across it need a capability that nobody in it has. The mount namespace hides places and shows the
 //! run's CA bundle. Every place is opened first and mounted on by its descriptor, so a link that is exchanged in
 //! between changes nothing. Limits: a credential file that is *made* later by another process at a place that did
-//! not exist is visible; processes outside are visible in `/proc` by name, and can be signalled if of one uid.
+//! not exist is visible; processes outside are visible in `/proc` by name; and groups of an ordinary caller cannot
+//! be dropped, so a member of `disk`, say, keeps reading disks.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,11 +1,12 @@
-//! Fewer rights, for good: another user, no capabilities, no way to gain any, no core dump, the filter.
+//! Fewer rights, for good: another user, no capabilities, no way to gain any, no abstract sockets or signals outside
+//! the run, no core dump, the filter.
 
 use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
-use super::{Become, LaunchError};
+use super::{Become, LaunchError, syscall};
 
 /// Becomes the user. Only root can.
 pub(super) fn become_user(user: &Become) -> Result<(), LaunchError> {
@@ -54,6 +55,8 @@ pub(super) fn drop_all() -> Result<(), LaunchError> {
     let none = CapabilitySets { effective: empty, permitted: empty, inheritable: empty };
     rustix::thread::set_capabilities(None, none).map_err(failed)?;
     rustix::thread::set_no_new_privs(true).map_err(failed)?;
+    // Where the kernel has no scopes, abstract sockets are the capture hooks' alone to refuse.
+    syscall::scope().map_err(|source| LaunchError::Host { doing: "close off other processes", source })?;
     let no_core = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, no_core).map_err(failed)
 }

@@ -351,6 +351,7 @@ pub(super) const HOME: &[&str] = &[
     ".cache/huggingface/token",
     ".cache/huggingface/stored_tokens",
     ".claude/.credentials.json",
+    ".claude.json",
     ".codex/auth.json",
     ".gemini/oauth_creds.json",
     ".local/share/keyrings",
