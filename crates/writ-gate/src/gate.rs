@@ -89,7 +89,7 @@ impl Gate {
         }
     }
 
-    fn try_admit(&self, conn: &Conn) -> Result<(Arc<Session>, Arc<Service>), (Option<Arc<Session>>, Reason)> {
+    fn try_admit(&self, conn: &Conn) -> Result<(Arc<Session>, Arc<Service>), NotAdmitted> {
         let run = conn.run.ok_or((None, Reason::NoRun))?;
         let session = self.ports.identify.identify(run).map_err(|reason| (None, reason))?;
         let known = |reason| (Some(Arc::clone(&session)), reason);
@@ -199,6 +199,9 @@ impl Gate {
         self.ports.record.note(event.into());
     }
 }
+
+/// Whose connection it was, as far as that was known, and why it was not admitted.
+type NotAdmitted = (Option<Arc<Session>>, Reason);
 
 /// Why an action stopped: before its intent (a refusal is still to be recorded) or after (its receipt was).
 enum Stop {

@@ -16,15 +16,15 @@ pub const SESSIONS_MAX: usize = 4_096;
 /// From accept to the end of the TLS hello or the first request head.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between requests on a kept-alive connection.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// To connect to an upstream, TLS included.
 pub const UPSTREAM_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the end of a request to the first byte of the answer. Long, because models think.
-pub const UPSTREAM_ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+pub const UPSTREAM_ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// To mint a credential.
 pub const MINT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A TLS ClientHello: larger ones are not sent by any client known to us.
+/// A TLS `ClientHello`: larger ones are not sent by any client known to us.
 pub const HELLO_BYTES_MAX: usize = 16 * 1024;
 /// A request or response head.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -43,7 +43,7 @@ pub const LEAVES_PER_SESSION_MAX: usize = 256;
 /// Idle upstream connections kept per session and service.
 pub const UPSTREAM_IDLE_MAX: usize = 64;
 /// How long an idle upstream connection is kept.
-pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A secret that is placed in requests, bytes: leaves room in the smallest head that servers accept.
 pub const SECRET_BYTES_MAX: usize = 16 * 1024;
@@ -72,9 +72,9 @@ pub const NAMES_ASKED_MAX: usize = 16_384;
 pub const NAMES_ASKED_PER_RUN_MAX: usize = 1_024;
 
 /// The longest time limit of a session.
-pub const SESSION_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const SESSION_TTL_MAX: Duration = Duration::from_hours(30 * 24);
 /// A session's time limit when nobody says otherwise.
-pub const SESSION_TTL_DEFAULT: Duration = Duration::from_secs(3600);
+pub const SESSION_TTL_DEFAULT: Duration = Duration::from_hours(1);
 /// A purpose, bytes.
 pub const PURPOSE_BYTES_MAX: usize = 1_024;
 /// A path kept in a record, bytes; longer ones are cut and end in `...`.
