@@ -16,6 +16,7 @@ use crate::body::{AgentBody, Answer, Transfer, UpstreamBody};
 use crate::head::{self, Upgrade};
 use crate::lane::Outgoing;
 use crate::line::Line;
+use crate::place;
 use crate::running::Running;
 use crate::upgrade;
 use crate::upstream::pool::Alpn;
@@ -38,7 +39,7 @@ impl Line {
         let failed = |reason| Refusal { reason, action: Some(action) };
         let transfer = Arc::new(Transfer::new(self.wire.clone()));
         let running = Running::new(exchange, Arc::clone(&transfer), self.shared.stop.clone());
-        if let Err(reason) = self.prepare(&mut parts, &running, asked) {
+        if let Err(reason) = self.prepare(&mut parts, &running) {
             running.fail(reason);
             return Err(failed(reason));
         }
@@ -70,7 +71,7 @@ impl Line {
     }
 
     /// Makes the request fit to go on: the agent's own credentials go, the lent one takes its place.
-    fn prepare(&self, parts: &mut Parts, running: &Running, asked: Upgrade) -> Result<(), Reason> {
+    fn prepare(&self, parts: &mut Parts, running: &Running) -> Result<(), Reason> {
         let trailers = head::lists(&parts.headers, &header::TE, "trailers");
         head::strip_hop(&mut parts.headers);
         // Answered here, after the permit: the service is sent the body at once.
@@ -84,16 +85,8 @@ impl Line {
                 return Err(Reason::UnsafeChannel);
             }
             head::limit_encodings(&mut parts.headers);
-            for c in credentials {
-                // PLACE
-                let v = format!("Bearer {}", c.secret.expose()); // PLACE
-                if let Ok(v) = HeaderValue::try_from(v) {
-                    parts.headers.insert(header::AUTHORIZATION, v);
-                } // PLACE
-            } // PLACE
         }
-        let _ = asked;
-        Ok(())
+        place::prepare(parts, &self.target.service, credentials)
     }
 
     async fn exchange(

@@ -229,6 +229,11 @@ enum Source {
 }
 
 impl Answer {
+    /// These bytes.
+    pub(crate) fn own(bytes: Bytes) -> Self {
+        Self::Own(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
     /// Relays the body. An answer without one ends the exchange at once.
     pub(crate) fn relay(mut body: UpstreamBody, running: Running, cx: &mut Context<'_>) -> Self {
         if body.is_end_stream() {

@@ -18,6 +18,8 @@ mod head;
 mod lane;
 mod line;
 mod opaque;
+mod place;
+mod refusal;
 mod relay;
 mod running;
 mod strict;
@@ -26,7 +28,6 @@ mod tunnel;
 mod turned_away;
 mod upgrade;
 mod upstream;
-mod voice;
 
 pub use authority::{Authorities, AuthorityError, CaFiles};
 pub use relay::{Relay, RelaySettings, Tally};

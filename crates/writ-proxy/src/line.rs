@@ -21,11 +21,11 @@ use writ_gate::{Admitted, limits};
 use crate::body::Answer;
 use crate::head::Place;
 use crate::lane::{Lane, Seat};
+use crate::refusal::{self, Voice};
 use crate::relay::Shared;
 use crate::strict::{self, Strict};
 use crate::tls::{self, NoTls};
 use crate::upstream::Target;
-use crate::voice;
 
 /// What the requests of one connection share.
 pub(crate) struct Line {
@@ -54,11 +54,13 @@ impl Line {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let _done = Done(&self.under_way);
-        let voice = voice::Voice::of(&request);
+        let (parts, body) = request.into_parts();
+        let voice = Voice::of(&parts);
+        let request = Request::from_parts(parts, body);
         // On the heap while it lasts: the parser keeps room for this future even when nothing is asked.
         Ok(match Box::pin(self.act(number, request)).await {
             Ok(answer) => answer,
-            Err(refusal) => voice.refuse(refusal),
+            Err(refusal) => voice.refuse(&refusal).map(Answer::own),
         })
     }
 
@@ -137,7 +139,7 @@ async fn without_tls(shared: &Arc<Shared>, admitted: &Arc<Admitted>, no_tls: NoT
             let refusal = shared.gate.reject(admitted, Reason::NotTls);
             if first.is_ascii_uppercase() {
                 let told = async {
-                    stream.write_all(&voice::plain(refusal)).await?;
+                    stream.write_all(&refusal::raw(&refusal)).await?;
                     stream.shutdown().await?;
                     tls::discard(&mut stream).await
                 };

@@ -6,8 +6,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use writ_gate::Refusal;
 
+use crate::refusal;
 use crate::tls::{self, Alert};
-use crate::voice;
 
 /// A TLS client gets an alert, an HTTP client an answer, others nothing. Then the connection ends.
 ///
@@ -20,7 +20,7 @@ pub(crate) async fn tell(mut stream: TcpStream, refusal: Refusal, within: Durati
         }
         match first {
             [tls::HANDSHAKE] => stream.write_all(&Alert::AccessDenied.record()).await?,
-            [b'A'..=b'Z'] => stream.write_all(&voice::plain(refusal)).await?,
+            [b'A'..=b'Z'] => stream.write_all(&refusal::raw(&refusal)).await?,
             _ => {}
         }
         stream.shutdown().await?;

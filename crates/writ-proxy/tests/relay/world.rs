@@ -81,7 +81,8 @@ impl World {
         let log = Arc::new(Log::default());
         let names: Vec<_> = services.iter().flat_map(|service| service.hosts.clone()).collect();
         let services: Vec<_> = services.into_iter().map(Arc::new).collect();
-        let memory = Arc::new(Memory { session: Arc::clone(&session), services });
+        let secret = Secret::<str>::new(SECRET.to_owned()).unwrap();
+        let memory = Arc::new(Memory { session: Arc::clone(&session), services, secret });
         let gate = Gate::new(Ports {
             identify: memory.clone(),
             catalog: memory.clone(),
@@ -173,6 +174,7 @@ impl Handoff for Fixed {
 struct Memory {
     session: Arc<Session>,
     services: Vec<Arc<Service>>,
+    secret: Secret<str>,
 }
 
 impl Identify for Memory {
@@ -228,10 +230,7 @@ impl Mint for Memory {
     fn mint<'a>(&'a self, permit: &'a Permit) -> BoxFuture<'a, Result<Minted, MintError>> {
         let rule = permit.service().credential.as_ref();
         let credentials = rule
-            .map(|rule| Credential {
-                place: rule.place.clone(),
-                secret: Secret::<str>::new(SECRET.to_owned()).unwrap(),
-            })
+            .map(|rule| Credential { place: rule.place.clone(), secret: self.secret.share() })
             .into_iter()
             .collect();
         Box::pin(std::future::ready(Ok(Minted { credentials })))
