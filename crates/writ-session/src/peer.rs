@@ -53,16 +53,19 @@ impl Peer {
             Ok(pidfd) => (pidfd, true),
             Err(_) => (open_pidfd(pid).map_err(unproven("the process is gone"))?, false),
         };
-        let peer = Self::behind(pidfd, pid, credentials.uid.as_raw(), credentials.gid.as_raw())?;
+        let number = pid.as_raw_nonzero().get().unsigned_abs();
+        let peer = Self::behind(pidfd, number, credentials.uid.as_raw(), credentials.gid.as_raw())?;
         if !exact && peer.status_uid()? != peer.uid {
             return Err(gone("the process changed its user or was replaced"));
         }
         Ok(peer)
     }
 
-    fn behind(pidfd: OwnedFd, pid: Pid, uid: u32, gid: u32) -> Result<Self, Error> {
+    /// The process that this pidfd holds, with the credentials it connected with. `pid` must be its number, from the
+    /// same socket: a folder in `/proc` has no other name.
+    pub fn behind(pidfd: OwnedFd, pid: u32, uid: u32, gid: u32) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(format!("/proc/{}", pid.as_raw_nonzero()), flags, Mode::empty())
+        let folder = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())
             .map_err(|errno| Error::Unproven { what: "the process is gone", source: errno.into() })?;
         // Alive after its folder was opened: then the folder is its own, not that of a later owner of the pid.
         if !alive(pidfd.as_fd()) {
@@ -71,11 +74,7 @@ impl Peer {
         let mut peer = Self {
             pidfd,
             folder,
-            process: Process {
-                exec_generation: 0,
-                pid: pid.as_raw_nonzero().get().unsigned_abs(),
-                start_us: 0,
-            },
+            process: Process { exec_generation: 0, pid, start_us: 0 },
             uid,
             gid,
             groups: Vec::new(),
@@ -316,9 +315,9 @@ mod tests {
         let pidfd = open_pidfd(pid).unwrap();
         child.wait().unwrap();
         // The pid now belongs to a live process, here this one; the pidfd still knows who was meant.
-        let me = rustix::process::getpid();
+        let me = std::process::id();
         assert!(Peer::behind(pidfd, me, 0, 0).is_err());
-        assert!(Peer::behind(open_pidfd(me).unwrap(), me, 0, 0).is_ok());
+        assert!(Peer::behind(open_pidfd(rustix::process::getpid()).unwrap(), me, 0, 0).is_ok());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! It closes what the capture hooks cannot see or what would lead past the run's mounts: socket families and types
 //! other than those that are taken or refused by the kernel programs, namespaces, mounts, keyrings, handles, BPF,
 //! and typing into the terminal (TIOCSTI). 32-bit calls end the process; the x32 ABI answers ENOSYS. What it does
-//! not do: decide destinations, or read memory that arguments point at (so `clone3`, whose flags lie in memory, is
+//! not do: make room for programs that sandbox themselves with user namespaces (browsers, bubblewrap), decide
+//! destinations, or read memory that arguments point at (so `clone3`, whose flags lie in memory, is
 //! answered with ENOSYS, upon which C libraries fall back to `clone`).
 
 use std::collections::BTreeMap;
