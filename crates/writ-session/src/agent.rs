@@ -142,6 +142,13 @@ impl Agent {
         if account.uid == 0 { Err(self.root()) } else { Ok(account) }
     }
 
+    /// Settings under `[danger]` that are on, for the record of every start.
+    pub fn dangers(&self) -> Vec<&'static str> {
+        let Terms { io_uring, without_namespaces, .. } = self.terms;
+        let all = [("io_uring", io_uring), ("without_namespaces", without_namespaces)];
+        all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+    }
+
     fn root(&self) -> Error {
         Error::Root { agent: self.name.to_string() }
     }
@@ -268,7 +275,7 @@ mod tests {
         .unwrap();
         assert_eq!(agent.user, Some(RunUser::Uid(4242)));
         assert_eq!(agent.terms.placeholders["GH_TOKEN"], "x");
-        assert!(agent.terms.without_namespaces && agent.terms.io_uring);
+        assert_eq!(agent.dangers(), ["io_uring", "without_namespaces"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
@@ -61,14 +61,13 @@ impl Peer {
         Ok(peer)
     }
 
-    /// The process that this pidfd holds, with the credentials it connected with. `pid` must be its number, from the
-    /// same socket: a folder in `/proc` has no other name.
+    /// The process that this pidfd holds, with the credentials it connected with. `pid` is checked to be its number.
     pub fn behind(pidfd: OwnedFd, pid: u32, uid: u32, gid: u32) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())
             .map_err(|errno| Error::Unproven { what: "the process is gone", source: errno.into() })?;
         // Alive after its folder was opened: then the folder is its own, not that of a later owner of the pid.
-        if !alive(pidfd.as_fd()) {
+        if held_pid(pidfd.as_fd()) != Some(pid) || !alive(pidfd.as_fd()) {
             return Err(gone("the process is gone"));
         }
         let mut peer = Self {
@@ -222,6 +221,12 @@ fn alive(pidfd: BorrowedFd<'_>) -> bool {
     rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready == 0)
 }
 
+/// The number of the process that a pidfd holds (`Pid:` in its fdinfo); none once it is reaped.
+fn held_pid(pidfd: BorrowedFd<'_>) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+}
+
 fn gone(what: &'static str) -> Error {
     Error::Unproven { what, source: io::ErrorKind::NotFound.into() }
 }
@@ -317,7 +322,9 @@ mod tests {
         // The pid now belongs to a live process, here this one; the pidfd still knows who was meant.
         let me = std::process::id();
         assert!(Peer::behind(pidfd, me, 0, 0).is_err());
-        assert!(Peer::behind(open_pidfd(rustix::process::getpid()).unwrap(), me, 0, 0).is_ok());
+        let mine = || open_pidfd(rustix::process::getpid()).unwrap();
+        assert!(Peer::behind(mine(), me, 0, 0).is_ok());
+        assert!(Peer::behind(mine(), 1, 0, 0).is_err(), "another process's number");
     }
 
     #[test]

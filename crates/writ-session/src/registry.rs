@@ -138,7 +138,8 @@ impl Registry {
 
     /// Opens a session. When this returns its opening is durable, its file is written, and its run may act.
     ///
-    /// Dropped before it is done, it opens nothing; the log may then hold an opening whose run never acts.
+    /// Writes one small file, so it may hold its thread for as long as the disk takes. Dropped before it is done, it
+    /// opens nothing; the log may then hold an opening whose run never acts.
     pub async fn open(&self, request: OpenRequest<'_>) -> Result<Arc<Live>, Error> {
         let _opening = self.opening.lock().await;
         self.check_room(request.agent)?;
@@ -287,9 +288,10 @@ impl Registry {
             expires: opened.plus(ttl),
             assurance,
         };
-        let without = (!confinement.namespaces).then(|| "without_namespaces".to_owned());
-        let start =
-            Start { process, program, terms: agent.terms.clone(), dangers: without.into_iter().collect() };
+        // What is recorded is what was seen, not what was allowed: namespaces may be had all the same.
+        let lacks = [("io_uring", agent.terms.io_uring), ("without_namespaces", !confinement.namespaces)];
+        let dangers = lacks.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned()).collect();
+        let start = Start { process, program, terms: agent.terms.clone(), dangers };
         Ok(Arc::new(Live { session: Arc::new(Session::new(facts)), start }))
     }
 

@@ -592,6 +592,30 @@ fn an_ordinary_user_needs_no_root_to_launch() {
 }
 
 #[test]
+fn ordinary_programs_do_their_work_in_a_run() {
+    let world = World::new();
+    let node = "const {Worker}=require('worker_threads');new Worker('1',{eval:true}).on('exit',()=>\
+                require('fs').readFile('code','utf8',(e,t)=>console.log(t,require('child_process').execSync('echo ok')+'')))";
+    let python = "import threading,subprocess,ssl,asyncio; t=threading.Thread(target=lambda:0); t.start(); t.join(); \
+                  print(subprocess.check_output(['echo','ordinary ok']).decode())";
+    let git = "git init -q r && cd r && git -c user.name=a -c user.email=a commit -q --allow-empty -m x && git log --format='tformat:ordinary ok'";
+    for (program, arguments) in [
+        ("/usr/bin/node", ["-e", node]),
+        ("/usr/bin/python3", ["-c", python]),
+        ("/bin/sh", ["-c", git]),
+        ("/usr/bin/curl", ["--version", "--fail"]),
+    ] {
+        if !Path::new(program).exists() {
+            println!("skipped: no {program} here");
+            continue;
+        }
+        let done = world.run(&[program, arguments[0], arguments[1]]);
+        let did = done.out.contains("ordinary") && done.out.contains("ok") || done.out.contains("curl");
+        assert!(done.status.success() && did, "{program}: {}{}", done.out, done.err);
+    }
+}
+
+#[test]
 fn the_attested_program_is_the_one_that_runs() {
     let world = World::new();
     let run = world.launch(world.command(&["sh", "-c", "readlink /proc/$$/exe"]));

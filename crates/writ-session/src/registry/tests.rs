@@ -301,11 +301,11 @@ async fn root_odd_purposes_and_unseen_confinement_are_refused() {
 #[tokio::test]
 async fn a_run_without_namespaces_says_so_in_its_record() {
     let world = World::new();
-    let agent = agent("[danger]\nwithout_namespaces = true");
+    let agent = agent("[danger]\nwithout_namespaces = true\nio_uring = true");
     let confinement = Confinement { namespaces: false, uid: 1000 };
     let request = OpenRequest { confinement, ..request(&agent, world.registry.new_run()) };
     world.registry.open(request).await.unwrap();
     let events = world.log.events.lock().unwrap();
     let Event::SessionOpened(opened) = &events[0] else { panic!("{events:?}") };
-    assert_eq!(opened.dangers, ["without_namespaces"]);
+    assert_eq!(opened.dangers, ["io_uring", "without_namespaces"]);
 }
