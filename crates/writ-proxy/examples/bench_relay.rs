@@ -16,6 +16,10 @@ use writ_proxy::RelaySettings;
 #[path = "../tests/relay/world.rs"]
 mod world;
 
+/// As in the daemon.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failed = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failed> {

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Response, Version};
 use hyper::body::Incoming;
 use writ_core::Reason;
 use writ_core::service::RequestHead;
@@ -26,14 +26,14 @@ impl Line {
     pub(crate) async fn act(
         self: &Arc<Self>,
         number: u64,
-        mut request: Request<Incoming>,
+        mut parts: Parts,
+        incoming: Incoming,
     ) -> Result<Response<Answer>, Refusal> {
         if let Some(reason) = self.refused {
             return Err(Refusal { reason, action: None });
         }
-        let asked = self.judge(number, &request).map_err(|reason| self.reject(reason))?;
-        let agent_side = (asked == Upgrade::WebSocket).then(|| hyper::upgrade::on(&mut request));
-        let (mut parts, incoming) = request.into_parts();
+        let asked = self.judge(number, &parts).map_err(|reason| self.reject(reason))?;
+        let agent_side = (asked == Upgrade::WebSocket).then(|| upgrade::agent_side(&mut parts));
         let exchange = self.shared.gate.action(&self.admitted, self.asked(&parts)).await?;
         let action = exchange.action();
         let failed = |reason| Refusal { reason, action: Some(action) };
@@ -50,12 +50,12 @@ impl Line {
     }
 
     /// What can be said without asking anybody: is it strict, is it for this place, is it something we relay?
-    fn judge(&self, number: u64, request: &Request<Incoming>) -> Result<Upgrade, Reason> {
+    fn judge(&self, number: u64, parts: &Parts) -> Result<Upgrade, Reason> {
         if let Some(wire) = &self.wire {
             wire.verdict(number)?;
         }
-        head::check(request, &self.target.place)?;
-        head::upgrade(request)
+        head::check(parts, &self.target.place)?;
+        head::upgrade(parts)
     }
 
     fn reject(&self, reason: Reason) -> Refusal {

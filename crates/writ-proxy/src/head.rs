@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Version};
+use http::request::Parts;
+use http::{Method, Version};
 use writ_core::{HostName, Reason};
 
 /// The one destination of a connection.
@@ -69,12 +70,12 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// Whether the request is for this place and may be relayed at all.
-pub(crate) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), Reason> {
-    if [Method::CONNECT, Method::TRACE].contains(request.method()) {
+pub(crate) fn check(parts: &Parts, place: &Place) -> Result<(), Reason> {
+    if [Method::CONNECT, Method::TRACE].contains(&parts.method) {
         return Err(Reason::MethodRefused);
     }
     let mut named = false;
-    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
     if let Some(host) = hosts.next() {
         place.agrees(host.to_str().map_err(|_| Reason::BadRequest)?)?;
         named = true;
@@ -82,14 +83,14 @@ pub(crate) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), Reason
     if hosts.next().is_some() {
         return Err(Reason::BadRequest);
     }
-    if let Some(authority) = request.uri().authority() {
+    if let Some(authority) = parts.uri.authority() {
         place.agrees(authority.as_str())?;
-        if request.uri().scheme_str().is_some_and(|scheme| scheme != place.scheme()) {
+        if parts.uri.scheme_str().is_some_and(|scheme| scheme != place.scheme()) {
             return Err(Reason::NameMismatch);
         }
         named = true;
     }
-    if !named || !request.uri().path().starts_with('/') {
+    if !named || !parts.uri.path().starts_with('/') {
         return Err(Reason::BadRequest);
     }
     Ok(())
@@ -105,14 +106,14 @@ pub(crate) enum Upgrade {
 }
 
 /// Which upgrade the request asks for; all but WebSocket are refused.
-pub(crate) fn upgrade<B>(request: &Request<B>) -> Result<Upgrade, Reason> {
-    let mut asked = request.headers().get_all(header::UPGRADE).iter();
+pub(crate) fn upgrade(parts: &Parts) -> Result<Upgrade, Reason> {
+    let mut asked = parts.headers.get_all(header::UPGRADE).iter();
     let Some(protocol) = asked.next() else { return Ok(Upgrade::None) };
     let websocket = asked.next().is_none()
         && protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
-        && request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && lists(request.headers(), &header::CONNECTION, "upgrade");
+        && parts.method == Method::GET
+        && parts.version == Version::HTTP_11
+        && lists(&parts.headers, &header::CONNECTION, "upgrade");
     if websocket { Ok(Upgrade::WebSocket) } else { Err(Reason::UpgradeRefused) }
 }
 
@@ -205,17 +206,18 @@ pub(crate) fn trailer_allowed(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::Request;
 
     fn place(port: u16) -> Place {
         Place { host: HostName::new("api.test").unwrap(), literal: None, port, tls: true }
     }
 
-    fn asking(uri: &str, hosts: &[&str]) -> Request<()> {
+    fn asking(uri: &str, hosts: &[&str]) -> Parts {
         let mut builder = Request::builder().uri(uri);
         for host in hosts {
             builder = builder.header("host", *host);
         }
-        builder.body(()).unwrap()
+        builder.body(()).unwrap().into_parts().0
     }
 
     #[test]
@@ -256,7 +258,7 @@ mod tests {
 
     #[test]
     fn hop_by_hop_headers_go_with_all_that_connection_names() {
-        let mut headers = asking("/", &["api.test"]).into_parts().0.headers;
+        let mut headers = asking("/", &["api.test"]).headers;
         for (name, value) in [
             ("connection", "close, X-One, content-length, host"),
             ("x-one", "1"),
@@ -292,7 +294,7 @@ mod tests {
     fn only_websocket_upgrades_pass() {
         let asks = |protocol: &str, connection: &str| {
             let request = Request::get("/").header("upgrade", protocol).header("connection", connection);
-            upgrade(&request.body(()).unwrap())
+            upgrade(&request.body(()).unwrap().into_parts().0)
         };
         assert_eq!(asks("websocket", "keep-alive, Upgrade"), Ok(Upgrade::WebSocket));
         assert_eq!(asks("websocket", "keep-alive"), Err(Reason::UpgradeRefused));

@@ -15,6 +15,8 @@ mod act;
 mod authority;
 mod body;
 mod head;
+mod http1;
+mod idle;
 mod lane;
 mod line;
 mod opaque;

@@ -20,10 +20,12 @@ use writ_gate::{Admitted, limits};
 
 use crate::body::Answer;
 use crate::head::Place;
+use crate::http1;
+use crate::idle::{Idle, IdleWatch};
 use crate::lane::{Lane, Seat};
 use crate::refusal::{self, Voice};
 use crate::relay::Shared;
-use crate::strict::{self, Strict};
+use crate::strict;
 use crate::tls::{self, NoTls};
 use crate::upstream::Target;
 
@@ -50,22 +52,34 @@ impl Line {
     }
 
     /// Answers one request, whatever becomes of it.
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Infallible> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let _done = Done(&self.under_way);
         let (parts, body) = request.into_parts();
         let voice = Voice::of(&parts);
-        let request = Request::from_parts(parts, body);
-        // On the heap while it lasts: the parser keeps room for this future even when nothing is asked.
-        Ok(match Box::pin(self.act(number, request)).await {
+        Ok(match self.act(number, parts, body).await {
             Ok(answer) => answer,
             Err(refusal) => voice.refuse(&refusal).map(Answer::own),
         })
     }
 
-    fn idle(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) == 0
+    /// Whether nothing is under way, neither a request nor an answer.
+    pub(crate) fn idle(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) == 0 && self.admitted.actions_open() == 0
+    }
+
+    /// Whether it is idle and all that was answered has left.
+    pub(crate) fn quiet(&self) -> bool {
+        self.idle() && self.wire.as_ref().is_some_and(|wire| wire.flushed())
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -109,7 +123,8 @@ pub(crate) async fn serve_https(
     if h2 {
         Box::pin(serve_http2(opened, io, drain)).await;
     } else {
-        Box::pin(serve_http1(opened, io, drain)).await;
+        let wire = Arc::new(strict::Wire::default());
+        http1::serve(opened.line(Some(Arc::clone(&wire))), io, wire, drain).await;
     }
 }
 
@@ -127,7 +142,8 @@ pub(crate) async fn serve_http(
     };
     let place = place(&admitted, host, false);
     let opened = Opened { shared, admitted, place, refused: None, seat };
-    Box::pin(serve_http1(opened, stream, drain)).await;
+    let wire = Arc::new(strict::Wire::default());
+    http1::serve(opened.line(Some(Arc::clone(&wire))), stream, wire, drain).await;
 }
 
 async fn without_tls(shared: &Arc<Shared>, admitted: &Arc<Admitted>, no_tls: NoTls) {
@@ -189,40 +205,6 @@ impl Opened {
     }
 }
 
-async fn serve_http1<S>(opened: Opened, io: S, drain: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let wire = Arc::new(strict::Wire::default());
-    let line = opened.line(Some(Arc::clone(&wire)));
-    let mut idle = IdleWatch::new(&line, Some(Arc::clone(&wire)));
-    let serving = Arc::clone(&line);
-    let service = service_fn(move |request| Arc::clone(&serving).answer(request));
-    let mut connection = pin!(
-        hyper::server::conn::http1::Builder::new()
-            .half_close(false)
-            .max_buf_size(limits::HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(Strict::new(io, wire)), service)
-            .with_upgrades()
-    );
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            biased;
-            result = connection.as_mut() => return ended(&line, result),
-            () = drain.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            verdict = idle.next() => match verdict {
-                Idle::Busy => {}
-                Idle::TooLong => connection.as_mut().graceful_shutdown(),
-                Idle::TooSlow => return,
-            }
-        }
-    }
-}
-
 async fn serve_http2<S>(opened: Opened, io: S, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -255,62 +237,21 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             verdict = idle.next() => match verdict {
-                Idle::Busy => {}
+                Idle::Busy | Idle::Quiet => {}
                 Idle::TooLong | Idle::TooSlow => connection.as_mut().graceful_shutdown(),
             }
         }
     }
 }
 
-fn ended(line: &Line, result: hyper::Result<()>) {
+/// After the parser let go of a connection.
+pub(crate) fn ended(line: &Line, result: hyper::Result<()>) {
     let Err(error) = result else { return };
     // What the strict reader let through and the parser still did not take.
     if error.is_parse() {
         line.shared.gate.reject(&line.admitted, Reason::BadRequest);
     }
     tracing::debug!(target: "writ::proxy", error = &error as &dyn std::error::Error, "a connection broke");
-}
-
-/// Looks now and then whether a connection is used.
-struct IdleWatch {
-    line: Arc<Line>,
-    wire: Option<Arc<strict::Wire>>,
-    seen: (u64, u64),
-    quiet_looks: u32,
-}
-
-enum Idle {
-    Busy,
-    /// Nothing was asked for too long.
-    TooLong,
-    /// A head began and does not end.
-    TooSlow,
-}
-
-impl IdleWatch {
-    fn new(line: &Arc<Line>, wire: Option<Arc<strict::Wire>>) -> Self {
-        Self { line: Arc::clone(line), wire, seen: (0, 0), quiet_looks: 0 }
-    }
-
-    /// Waits for the next look. A head may take between one and two looks: time enough for any honest client.
-    async fn next(&mut self) -> Idle {
-        let between = self.line.shared.settings.hello_timeout;
-        tokio::time::sleep(between).await;
-        let requests = self.line.requests.load(Ordering::Relaxed);
-        let now = (requests, self.wire.as_ref().map_or(0, |wire| wire.moved()));
-        let before = std::mem::replace(&mut self.seen, now);
-        if self.wire.as_ref().is_some_and(|wire| wire.partial()) && before.0 == requests {
-            self.quiet_looks += 1;
-            return if self.quiet_looks > 1 { Idle::TooSlow } else { Idle::Busy };
-        }
-        if !self.line.idle() || before != now {
-            self.quiet_looks = 0;
-            return Idle::Busy;
-        }
-        self.quiet_looks += 1;
-        let quiet = between.saturating_mul(self.quiet_looks);
-        if quiet >= self.line.shared.settings.idle_timeout { Idle::TooLong } else { Idle::Busy }
-    }
 }
 
 /// Runs the streams of one HTTP/2 connection, and cuts them when it ends.

@@ -69,6 +69,7 @@ pub struct Tally {
     missed: AtomicU64,
     refused: AtomicU64,
     open: AtomicUsize,
+    parked: AtomicUsize,
 }
 
 impl Tally {
@@ -90,6 +91,26 @@ impl Tally {
     /// Connections open now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open and quiet: all but their TLS state is given up.
+    pub fn quiet(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Counts a parked connection until it is dropped.
+    pub(crate) fn parked(&self) -> Parked<'_> {
+        self.parked.fetch_add(1, Ordering::Relaxed);
+        Parked(&self.parked)
+    }
+}
+
+/// One parked connection.
+pub(crate) struct Parked<'a>(&'a AtomicUsize);
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,7 @@
 mod body;
 mod head;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(crate) struct Wire {
     tunnel: AtomicBool,
     /// Bytes moved, in either direction.
     moved: AtomicU64,
+    /// Something was written and has not been flushed.
+    unflushed: AtomicBool,
 }
 
 impl Wire {
@@ -72,6 +75,16 @@ impl Wire {
     /// Bytes moved so far: unchanged means idle.
     pub(crate) fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether everything that was written has left.
+    pub(crate) fn flushed(&self) -> bool {
+        !self.unflushed.load(Ordering::Relaxed)
+    }
+
+    fn writing(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+        self.unflushed.store(true, Ordering::Relaxed);
     }
 
     fn refuse(&self, reason: Reason) {
@@ -172,6 +185,13 @@ impl<S> Strict<S> {
         }
     }
 
+    /// Takes back what was handed on and not parsed.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        let (checked, from) = &self.checked;
+        let rest = checked.get(*from..).unwrap_or_default();
+        self.checked = ([bytes, rest].concat(), 0);
+    }
+
     fn hand_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let (bytes, from) = &mut self.checked;
         let rest = bytes.get(*from..).unwrap_or_default();
@@ -183,6 +203,27 @@ impl<S> Strict<S> {
             self.checked = (Vec::new(), 0);
         }
         some
+    }
+}
+
+impl<S: AsyncRead + Unpin> Strict<S> {
+    /// Waits until there is something for the parser; `false` if there never will be.
+    pub(crate) async fn more(&mut self) -> bool {
+        poll_fn(|cx| self.poll_more(cx)).await
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        // Small, and only for a moment: a parked connection holds no buffer.
+        let mut room = [0u8; 512];
+        let mut buf = ReadBuf::new(&mut room);
+        if self.checked.0.is_empty() {
+            let read = ready!(Pin::new(&mut *self).poll_read(cx, &mut buf));
+            if read.is_err() || buf.filled().is_empty() {
+                return Poll::Ready(false);
+            }
+            self.put_back(buf.filled());
+        }
+        Poll::Ready(true)
     }
 }
 
@@ -224,12 +265,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.wire.moved.fetch_add(1, Ordering::Relaxed);
+        this.wire.writing();
         Pin::new(&mut this.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.io).poll_flush(cx);
+        this.wire.unflushed.store(flushed.is_pending(), Ordering::Relaxed);
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -242,7 +286,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.wire.moved.fetch_add(1, Ordering::Relaxed);
+        this.wire.writing();
         Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
     }
 

@@ -39,7 +39,7 @@ impl Alert {
 
 /// A connection inside TLS.
 pub(crate) struct Secured {
-    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) stream: Box<TlsStream<TcpStream>>,
     /// The name that the certificate was shown for.
     pub(crate) host: HostName,
     /// What every request on it is told, if the hello was not acceptable.
@@ -88,7 +88,7 @@ pub(crate) async fn accept(
         return Err(NoTls::Refused(refused.unwrap_or(Reason::NameMismatch)));
     };
     match StartHandshake::from_parts(accepted, stream).into_stream(config).await {
-        Ok(stream) => Ok(Secured { stream, host, refused }),
+        Ok(stream) => Ok(Secured { stream: Box::new(stream), host, refused }),
         // The alert `no_application_protocol` was sent.
         Err(_) if !offers_http => Err(NoTls::Refused(Reason::ProtocolRefused)),
         Err(error) => Err(NoTls::Gone(error)),

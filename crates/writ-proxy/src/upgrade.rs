@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use writ_core::Reason;
@@ -20,6 +20,13 @@ use crate::tunnel;
 use crate::upstream::wire::Wire;
 
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
+
+/// The agent's side, which becomes a stream of bytes once the answer `101` has left.
+pub(crate) fn agent_side(parts: &mut Parts) -> OnUpgrade {
+    let mut request = Request::new(());
+    std::mem::swap(request.extensions_mut(), &mut parts.extensions);
+    hyper::upgrade::on(&mut request)
+}
 
 /// Asks the service for the upgrade and, if it agrees, ties the two sides together.
 pub(crate) async fn relay(
