@@ -278,3 +278,53 @@ fn texts(texts: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>, Laun
     };
     texts.into_iter().map(text).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+
+    use writ_core::config::Problems;
+
+    use super::*;
+
+    fn agent(text: &str) -> Agent {
+        let text = format!("owner = \"a\"\n{text}");
+        Agent::read("coder", "coder.toml", &text, &mut Problems::default()).unwrap()
+    }
+
+    fn prepared(agent: &Agent, caller: u32) -> Result<Prepared, Error> {
+        let (one, _two) = UnixStream::pair().unwrap();
+        let real = Peer::of(one.as_fd()).unwrap();
+        let pidfd = real.pidfd().try_clone_to_owned().unwrap();
+        let peer = Peer::behind(pidfd, real.process().pid, caller, caller).unwrap();
+        let certificates =
+            Certificates { authority: "/a".into(), bundle: "/b".into(), truststore: Some("/t".into()) };
+        Prepared::new(agent, &peer, &Layout::new("/x"), certificates)
+    }
+
+    #[test]
+    fn only_root_becomes_somebody_else_and_never_root() {
+        let configured = agent("user = \"4242\"");
+        let run = prepared(&configured, 0).unwrap();
+        assert_eq!((run.uid, run.become_user.unwrap().uid), (4242, 4242));
+        let run = prepared(&configured, 77).unwrap();
+        assert_eq!((run.uid, run.gid, run.become_user), (77, 77, None));
+        assert!(matches!(prepared(&agent(""), 0), Err(Error::Root { .. })));
+        assert_eq!(run.hide, [Path::new("/x/run/writ/control.sock"), Path::new("/x/run/writ/holder.sock")]);
+    }
+
+    #[test]
+    fn groups_that_rule_the_host_are_not_taken_along() {
+        let root = Account::of_uid(0).unwrap().unwrap();
+        assert!(root.groups().unwrap().contains(&0));
+        assert!(!Become::of(&root).unwrap().groups.contains(&0));
+    }
+
+    #[test]
+    fn what_is_sent_between_launcher_and_daemon_reads_back() {
+        let run = prepared(&agent("files = [\"~/.npmrc\"]\n[placeholders]\nX_TOKEN = \"y\""), 77).unwrap();
+        let text = serde_json::to_string(&run).unwrap();
+        assert_eq!(serde_json::from_str::<Prepared>(&text).unwrap(), run);
+    }
+}
