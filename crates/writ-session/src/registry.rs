@@ -58,6 +58,8 @@ pub struct OpenRequest<'a> {
     pub agent: &'a Agent,
     /// The run, as its cgroup and label were made for ([`Registry::new_run`]).
     pub run: RunId,
+    /// The session, as its certificate authority was made for ([`Registry::new_session`]).
+    pub session: SessionId,
     /// The human, from [`crate::Peer::human`].
     pub human: Human,
     /// What it is for.
@@ -134,6 +136,11 @@ impl Registry {
     /// An id for a run that is about to begin: its cgroup and label are made before its session is opened.
     pub fn new_run(&self) -> RunId {
         RunId::new(self.clock.now(), &*self.ids)
+    }
+
+    /// An id for a session that is about to be opened: its certificate authority is made before.
+    pub fn new_session(&self) -> SessionId {
+        SessionId::new(self.clock.now(), &*self.ids)
     }
 
     /// Opens a session. When this returns its opening is durable, its file is written, and its run may act.
@@ -267,8 +274,8 @@ impl Registry {
     }
 
     fn session(&self, request: OpenRequest<'_>) -> Result<Arc<Live>, Error> {
-        let OpenRequest { agent, run, human, purpose, ttl, assurance, process, program, confinement } =
-            request;
+        let OpenRequest { agent, run, session, human, purpose, .. } = request;
+        let OpenRequest { ttl, assurance, process, program, confinement, .. } = request;
         if human.uid == 0 || confinement.uid != human.uid {
             return Err(Error::Root { agent: agent.name.to_string() });
         }
@@ -278,7 +285,7 @@ impl Registry {
         let ttl = time_limit(agent, ttl)?;
         let opened = self.clock.now();
         let facts = SessionFacts {
-            id: SessionId::new(opened, &*self.ids),
+            id: session,
             run,
             spiffe_id: self.domain.run_id(&agent.name, run),
             agent: agent.name.clone(),
