@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Response, Version};
+use http::{Method, Response, Version};
 use hyper::body::Incoming;
 use writ_core::Reason;
 use writ_core::service::RequestHead;
@@ -38,11 +38,12 @@ impl Line {
         let action = exchange.action();
         let failed = |reason| Refusal { reason, action: Some(action) };
         let transfer = Arc::new(Transfer::new(self.wire.clone()));
-        let running = Running::new(exchange, Arc::clone(&transfer), self.shared.stop.clone());
+        let mut running = Running::new(exchange, Arc::clone(&transfer), self.shared.stop.clone());
         if let Err(reason) = self.prepare(&mut parts, &running) {
             running.fail(reason);
             return Err(failed(reason));
         }
+        running.search(&self.lane().searches);
         if let Some(agent_side) = agent_side {
             return Box::pin(upgrade::relay(self, parts, running, agent_side)).await.map_err(failed);
         }
@@ -95,6 +96,7 @@ impl Line {
         incoming: Incoming,
         mut running: Running,
     ) -> Result<Response<Answer>, Reason> {
+        let method = parts.method.clone();
         let wants = if parts.version == Version::HTTP_2 { Alpn::Http2 } else { Alpn::Http1 };
         let transfer = Arc::clone(running.transfer());
         let body = AgentBody::new(incoming, Arc::clone(&transfer));
@@ -113,23 +115,32 @@ impl Line {
             running.fail(Reason::UpstreamBroken);
             return Err(Reason::UpstreamBroken);
         }
-        Ok(self.relay_answer(parts, body, running).await)
+        self.relay_answer(&method, parts, body, running).await
     }
 
     /// The answer as the agent gets it.
     pub(crate) async fn relay_answer(
         &self,
+        method: &Method,
         mut parts: http::response::Parts,
         body: UpstreamBody,
         running: Running,
-    ) -> Response<Answer> {
+    ) -> Result<Response<Answer>, Reason> {
         head::strip_answer(&mut parts.headers);
         parts.extensions.clear();
-        let mut ready = Some((body, running));
+        let treated = running.scrubber().map(|scrubber| scrubber.head(method, &mut parts)).transpose();
+        let treatment = match treated {
+            Ok(treatment) => treatment,
+            Err(reason) => {
+                running.fail(reason);
+                return Err(reason);
+            }
+        };
+        let mut ready = Some((body, treatment, running));
         let answer = poll_fn(|cx| match ready.take() {
-            Some((body, running)) => Poll::Ready(Answer::relay(body, running, cx)),
+            Some((body, treatment, running)) => Poll::Ready(Answer::relay(body, treatment, running, cx)),
             None => Poll::Pending,
         });
-        Response::from_parts(parts, answer.await)
+        Ok(Response::from_parts(parts, answer.await))
     }
 }

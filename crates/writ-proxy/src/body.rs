@@ -17,6 +17,8 @@ use writ_core::Reason;
 use crate::head;
 use crate::lane::Lane;
 use crate::running::Running;
+use crate::scrub::Treatment;
+use crate::scrub::body::{BodyError, ScrubbedBody};
 use crate::strict;
 use crate::upstream::Target;
 use crate::upstream::wire::Wire;
@@ -226,6 +228,7 @@ pub(crate) struct Relayed {
 
 enum Source {
     Plain(UpstreamBody),
+    Scrubbed(ScrubbedBody<UpstreamBody>),
 }
 
 impl Answer {
@@ -235,37 +238,68 @@ impl Answer {
     }
 
     /// Relays the body. An answer without one ends the exchange at once.
-    pub(crate) fn relay(mut body: UpstreamBody, running: Running, cx: &mut Context<'_>) -> Self {
+    pub(crate) fn relay(
+        mut body: UpstreamBody,
+        treatment: Option<Treatment>,
+        running: Running,
+        cx: &mut Context<'_>,
+    ) -> Self {
         if body.is_end_stream() {
             body.give_back(cx);
             running.complete();
             return Self::Own(None);
         }
-        let left = body.size_hint().exact();
-        Self::Relayed(Relayed { source: Source::Plain(body), running: Some(running), left })
+        let source = match (running.scrubber(), treatment) {
+            (Some(scrubber), Some(treatment)) => Source::Scrubbed(scrubber.body(body, treatment)),
+            _ => Source::Plain(body),
+        };
+        let left = source.size_hint().exact();
+        Self::Relayed(Relayed { source, running: Some(running), left })
     }
 }
 
-impl Relayed {
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut self.source {
-            Source::Plain(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|_| Broken)))
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Plain(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| Broken(Reason::UpstreamBroken))))
+            }
+            Self::Scrubbed(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| Broken::from(&error))))
             }
         }
     }
 
-    fn source_ended(&self) -> bool {
-        match &self.source {
-            Source::Plain(body) => body.is_end_stream(),
+    fn ended(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Scrubbed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Scrubbed(body) => body.size_hint(),
         }
     }
 }
 
 /// The service broke off; the agent's side must break off too, so that it is not taken for an end.
 #[derive(Debug, thiserror::Error)]
-#[error("the service broke off its answer")]
-pub(crate) struct Broken;
+#[error("the answer cannot be passed on to its end")]
+pub(crate) struct Broken(Reason);
+
+impl<E> From<&BodyError<E>> for Broken {
+    fn from(error: &BodyError<E>) -> Self {
+        match error {
+            BodyError::Inner(_) => Self(Reason::UpstreamBroken),
+            BodyError::Coding(_) => Self(Reason::EchoUnreadable),
+        }
+    }
+}
 
 impl Body for Answer {
     type Data = Bytes;
@@ -276,7 +310,7 @@ impl Body for Answer {
             Self::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relayed(relayed) => relayed,
         };
-        let frame = ready!(relayed.poll_source(cx));
+        let frame = ready!(relayed.source.poll(cx));
         let over = match &frame {
             None => true,
             Some(Ok(frame)) => {
@@ -285,11 +319,11 @@ impl Body for Answer {
                     running.transfer().add_down(length);
                 }
                 relayed.left = relayed.left.map(|left| left.saturating_sub(length as u64));
-                relayed.left == Some(0) || relayed.source_ended()
+                relayed.left == Some(0) || relayed.source.ended()
             }
-            Some(Err(_)) => {
+            Some(Err(Broken(reason))) => {
                 if let Some(running) = relayed.running.take() {
-                    running.fail(Reason::UpstreamBroken);
+                    running.fail(*reason);
                 }
                 false
             }
@@ -303,7 +337,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Relayed(relayed) => relayed.running.is_none() && relayed.source_ended(),
+            Self::Relayed(relayed) => relayed.running.is_none() && relayed.source.ended(),
         }
     }
 

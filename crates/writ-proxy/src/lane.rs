@@ -21,6 +21,7 @@ use writ_gate::{Session, limits};
 use crate::body::{AgentBody, Transfer, UpstreamBody};
 use crate::line::Streams;
 use crate::relay::RelaySettings;
+use crate::searches::Searches;
 use crate::upstream::io::Io;
 use crate::upstream::pool::{Alpn, Pool};
 use crate::upstream::wire::Wire;
@@ -31,6 +32,7 @@ pub(crate) struct Lane {
     pub(crate) session: Arc<Session>,
     pub(crate) trust: SessionTrust,
     pub(crate) pool: Pool,
+    pub(crate) searches: Searches,
     /// Open connections of the session.
     pub(crate) connections: AtomicUsize,
     /// Held while HTTP/2 is being established, so that many streams at once make one connection.
@@ -77,6 +79,7 @@ impl Lane {
             session,
             trust,
             pool: Pool::default(),
+            searches: Searches::default(),
             connections: AtomicUsize::new(0),
             establishing: tokio::sync::Mutex::new(()),
             clock,
@@ -103,6 +106,7 @@ impl Lane {
     pub(crate) fn sweep(&self) -> bool {
         if self.session.cause().is_some() {
             self.pool.clear();
+            self.searches.clear();
             return self.connections.load(Ordering::Relaxed) > 0;
         }
         self.pool.sweep(self.clock.monotonic(), self.settings.upstream_idle_timeout);

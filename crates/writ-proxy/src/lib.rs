@@ -24,6 +24,8 @@ mod place;
 mod refusal;
 mod relay;
 mod running;
+mod scrub;
+mod searches;
 mod strict;
 mod tls;
 mod tunnel;

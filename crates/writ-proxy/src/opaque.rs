@@ -31,7 +31,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Arc<
         Ok(upstream) => upstream,
         Err(reason) => return running.fail(reason),
     };
-    match tunnel::tie(stream, tunnel::Said::new(upstream, Bytes::new()), &transfer).await {
+    match tunnel::tie(stream, tunnel::Said::new(upstream, Bytes::new()), &transfer, None).await {
         Ok(()) => running.complete(),
         Err(error) => {
             tracing::debug!(target: "writ::proxy", %error, "an opaque connection broke");

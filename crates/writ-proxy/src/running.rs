@@ -8,6 +8,8 @@ use writ_core::Reason;
 use writ_gate::{Ended, Exchange};
 
 use crate::body::Transfer;
+use crate::scrub::Scrubber;
+use crate::searches::Searches;
 
 /// One exchange between its permit and its receipt.
 ///
@@ -18,13 +20,15 @@ pub(crate) struct Running {
     transfer: Arc<Transfer>,
     status: Option<u16>,
     scrubbed: Arc<AtomicU64>,
+    scrubber: Option<Scrubber>,
     /// Cancelled when the daemon no longer waits for exchanges to end.
     stop: CancellationToken,
 }
 
 impl Running {
     pub(crate) fn new(exchange: Exchange, transfer: Arc<Transfer>, stop: CancellationToken) -> Self {
-        Self { exchange: Some(exchange), transfer, status: None, scrubbed: Arc::default(), stop }
+        let scrubbed = Arc::default();
+        Self { exchange: Some(exchange), transfer, status: None, scrubbed, scrubber: None, stop }
     }
 
     pub(crate) fn exchange(&self) -> Option<&Exchange> {
@@ -40,9 +44,15 @@ impl Running {
         self.exchange.as_ref().is_some_and(|exchange| !exchange.credentials().is_empty())
     }
 
-    /// Where the findings of the scrubber are counted.
-    pub(crate) fn scrubbed(&self) -> &Arc<AtomicU64> {
-        &self.scrubbed
+    /// Has everything that comes back searched for what was lent.
+    pub(crate) fn search(&mut self, known: &Searches) {
+        let credentials = self.exchange.as_ref().map(Exchange::credentials).unwrap_or_default();
+        self.scrubber = known.scrubber(credentials, Arc::clone(&self.scrubbed));
+    }
+
+    /// What searches the answer; `None` when nothing was lent.
+    pub(crate) fn scrubber(&self) -> Option<&Scrubber> {
+        self.scrubber.as_ref()
     }
 
     /// The service answered with this status.

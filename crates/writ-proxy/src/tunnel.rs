@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use writ_gate::limits;
 
 use crate::body::Transfer;
+use crate::scrub::Flow;
 
 /// Bytes held per direction: a quarter of the window, since a tunnel is either interactive or well served by it.
 fn window() -> usize {
@@ -16,15 +17,20 @@ fn window() -> usize {
 
 /// Copies until both sides have ended; what the agent sends is counted up, what it is sent down.
 ///
-/// The end of one direction is passed on. Back-pressure is that of the slower side.
-pub(crate) async fn tie<A, S>(agent: A, service: Said<S>, transfer: &Arc<Transfer>) -> io::Result<()>
+/// What the service says is searched for what was lent. The end of one direction is passed on. Back-pressure is that of the slower side.
+pub(crate) async fn tie<A, S>(
+    agent: A,
+    service: Said<S>,
+    transfer: &Arc<Transfer>,
+    search: Option<Flow>,
+) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (agent_read, agent_write) = tokio::io::split(agent);
     let up = up(agent_read, service.write, transfer);
-    let down = down(service.read, service.first, agent_write, transfer);
+    let down = down(service.read, service.first, agent_write, Passing { transfer, search });
     tokio::try_join!(up, down)?;
     Ok(())
 }
@@ -58,18 +64,41 @@ where
     to.shutdown().await
 }
 
-async fn down<R, W>(mut from: R, first: Bytes, mut to: W, transfer: &Transfer) -> io::Result<()>
+async fn down<R, W>(mut from: R, first: Bytes, mut to: W, mut passing: Passing<'_>) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut buffer = BytesMut::with_capacity(window());
-    buffer.extend_from_slice(&first);
-    while !buffer.is_empty() || from.read_buf(&mut buffer).await? > 0 {
-        to.write_all(&buffer).await?;
+    let mut buffer = BytesMut::from(&*first);
+    loop {
+        if buffer.is_empty() {
+            buffer.reserve(window());
+            if from.read_buf(&mut buffer).await? == 0 {
+                break;
+            }
+        }
+        let clean = passing.clean(buffer.split().freeze());
+        to.write_all(&clean).await?;
         to.flush().await?;
-        transfer.add_down(buffer.len());
-        buffer.clear();
+        passing.transfer.add_down(clean.len());
     }
+    let rest = passing.search.as_mut().map(Flow::end).unwrap_or_default();
+    to.write_all(&rest).await?;
+    passing.transfer.add_down(rest.len());
     to.shutdown().await
+}
+
+/// What happens to bytes on their way to the agent.
+struct Passing<'a> {
+    transfer: &'a Transfer,
+    search: Option<Flow>,
+}
+
+impl Passing<'_> {
+    fn clean(&mut self, bytes: Bytes) -> Bytes {
+        match &mut self.search {
+            Some(search) => search.pass(bytes),
+            None => bytes,
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use writ_core::Reason;
@@ -16,6 +16,7 @@ use crate::body::Answer;
 use crate::head;
 use crate::line::Line;
 use crate::running::Running;
+use crate::scrub::Scrubber;
 use crate::tunnel;
 use crate::upstream::wire::Wire;
 
@@ -50,7 +51,7 @@ pub(crate) async fn relay(
     running.answered(answer.status().as_u16());
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (parts, body) = answer.into_parts();
-        return Ok(line.relay_answer(parts, body, running).await);
+        return line.relay_answer(&Method::GET, parts, body, running).await;
     }
     let agrees = head::lists(answer.headers(), &header::UPGRADE, "websocket");
     let (mut parts, body) = answer.into_parts();
@@ -59,6 +60,9 @@ pub(crate) async fn relay(
         return Err(Reason::UpstreamBroken);
     };
     head::strip_answer(&mut parts.headers);
+    if let Some(scrubber) = running.scrubber() {
+        scrubber.headers(&mut parts.headers);
+    }
     announce(&mut parts.headers);
     parts.extensions.clear();
     if let Some(strict) = &line.wire {
@@ -76,11 +80,12 @@ fn announce(headers: &mut http::HeaderMap) {
 /// Relays until one side ends, or the session does. Holds the connection's place in the session meanwhile.
 async fn tied(line: Arc<Line>, agent_side: OnUpgrade, wire: Box<Wire>, running: Running) {
     let transfer = Arc::clone(running.transfer());
+    let search = running.scrubber().map(Scrubber::flow);
     let relayed = async {
         let (service, first) = wire.into_io().await;
         let agent = TokioIo::new(agent_side.await.map_err(|_| Reason::ClientGone)?);
         let said = tunnel::Said::new(service, first);
-        tunnel::tie(agent, said, &transfer).await.map_err(|_| Reason::UpstreamBroken)
+        tunnel::tie(agent, said, &transfer, search).await.map_err(|_| Reason::UpstreamBroken)
     };
     let session = Arc::clone(&line.lane().session);
     let result = tokio::select! {

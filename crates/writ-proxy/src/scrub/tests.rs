@@ -158,7 +158,11 @@ fn every_form_is_found() {
         assert_eq!(hits(&scrubber), 1, "{form}");
         assert_eq!(body.len(), sent.len());
         let stars = body.iter().filter(|b| **b == b'*').count();
-        assert!(stars >= SECRET.len() && stars + 10 >= form.len(), "{form} became {}", String::from_utf8_lossy(&body));
+        assert!(
+            stars >= SECRET.len() && stars + 10 >= form.len(),
+            "{form} became {}",
+            String::from_utf8_lossy(&body)
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod basics;
 mod client;
+mod echoes;
 mod http2;
 mod memory;
 mod origin;
