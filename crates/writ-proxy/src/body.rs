@@ -226,6 +226,7 @@ pub(crate) struct Relayed {
     left: Option<u64>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "boxed, it would cost an allocation per answer")]
 enum Source {
     Plain(UpstreamBody),
     Scrubbed(ScrubbedBody<UpstreamBody>),

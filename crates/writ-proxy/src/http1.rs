@@ -1,7 +1,6 @@
 //! One HTTP/1 connection of an agent. While it is quiet it is parked: the parser and its buffers are given up, and
 //! only the TLS state stays. That is what keeps thousands of idle connections small.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use hyper::service::service_fn;
@@ -59,12 +58,12 @@ where
             }
             () = drain.cancelled(), if !draining => {
                 draining = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
             verdict = idle.next() => match verdict {
                 Idle::Quiet if !draining && line.quiet() => break,
                 Idle::Busy | Idle::Quiet => {}
-                Idle::TooLong => Pin::new(&mut connection).graceful_shutdown(),
+                Idle::TooLong => std::pin::Pin::new(&mut connection).graceful_shutdown(),
                 Idle::TooSlow => return None,
             }
         }
