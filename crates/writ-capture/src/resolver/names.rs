@@ -73,6 +73,12 @@ impl Names {
         self.0.read().unwrap_or_else(PoisonError::into_inner).slots.get(name).copied().map(StandIn::of)
     }
 
+    /// Every name that has been given one.
+    pub fn all(&self) -> Vec<(HostName, StandIn)> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.slots.iter().map(|(name, slot)| (name.clone(), StandIn::of(*slot))).collect()
+    }
+
     /// The name that an address stands for.
     pub fn name_of(&self, address: IpAddr) -> Option<HostName> {
         let slot = slot_of(address)?;
