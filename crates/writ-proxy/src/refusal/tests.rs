@@ -12,7 +12,7 @@ const ID: &str = "01J80000000000000000000001";
 fn golden(response: &Response<Bytes>) -> String {
     let mut out = format!("{}\n", response.status().as_u16());
     for (name, value) in response.headers() {
-        out += &format!("{name}: {}\n", value.to_str().unwrap());
+        out = out + name.as_str() + ": " + value.to_str().unwrap() + "\n";
     }
     out + "\n" + std::str::from_utf8(response.body()).unwrap()
 }

@@ -133,7 +133,10 @@ impl Stage {
     fn step(&mut self) -> io::Result<Bytes> {
         let (used, out) = match &mut self.decoder {
             Decoder::Gzip(decoder) => gunzip(decoder, &self.input)?,
-            Decoder::DeflateUnknown(_) => return self.look(),
+            Decoder::DeflateUnknown(_) => {
+                self.look();
+                return Ok(Bytes::new());
+            }
             Decoder::Deflate(inflate) if !self.complete => {
                 let (used, out, ended) = inflated(inflate, &self.input)?;
                 self.complete = ended;
@@ -162,7 +165,7 @@ impl Stage {
         Ok(Bytes::from(out))
     }
 
-    fn look(&mut self) -> io::Result<Bytes> {
+    fn look(&mut self) {
         if let Decoder::DeflateUnknown(start) = &mut self.decoder {
             start.extend_from_slice(&self.input.split_to(1.min(self.input.len())));
             if let [first, second] = start.as_slice() {
@@ -172,13 +175,14 @@ impl Stage {
                 self.decoder = Decoder::Deflate(Box::new(Decompress::new(zlib)));
             }
         }
-        Ok(Bytes::new())
     }
 
     fn end(&mut self) -> io::Result<()> {
         let complete = match &mut self.decoder {
             Decoder::Gzip(decoder) => decoder.try_finish().is_ok(),
-            _ => self.complete,
+            Decoder::DeflateUnknown(_) | Decoder::Deflate(_) | Decoder::Brotli(_) | Decoder::Zstd(_) => {
+                self.complete
+            }
         };
         if complete || !self.fed { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }

@@ -11,7 +11,7 @@ const SLOTS: usize = 4096;
 
 /// The strings, and the table of jumps.
 pub(super) struct Needles {
-    needles: Vec<Zeroizing<Vec<u8>>>,
+    forms: Vec<Zeroizing<Vec<u8>>>,
     jumps: Box<[u8; SLOTS]>,
     firsts: [bool; 256],
     /// Length of the shortest, which is the window; zero if there is none.
@@ -39,7 +39,7 @@ impl Needles {
                 }
             }
         }
-        Self { needles, jumps, firsts, window, longest }
+        Self { forms: needles, jumps, firsts, window, longest }
     }
 
     /// Length of the longest.
@@ -69,7 +69,7 @@ impl Needles {
     }
 
     fn longest_at(&self, text: &[u8]) -> Option<usize> {
-        self.needles.iter().filter(|needle| text.starts_with(needle)).map(|needle| needle.len()).max()
+        self.forms.iter().filter(|needle| text.starts_with(needle)).map(|needle| needle.len()).max()
     }
 
     /// Overwrites every find of `text` in `image`, overlapping ones too, and counts them.
@@ -103,7 +103,7 @@ impl Needles {
                 continue;
             }
             let rest = tail.get(at..).unwrap_or_default();
-            if self.needles.iter().any(|needle| needle.len() > rest.len() && needle.starts_with(rest)) {
+            if self.forms.iter().any(|needle| needle.len() > rest.len() && needle.starts_with(rest)) {
                 return rest.len();
             }
         }
@@ -118,7 +118,7 @@ impl Needles {
                 .rev()
                 .find(|length| needle.get(needle.len() - length..).is_some_and(|end| text.starts_with(end)))
         };
-        self.needles.iter().filter_map(|needle| ends(needle)).max().unwrap_or(0)
+        self.forms.iter().filter_map(|needle| ends(needle)).max().unwrap_or(0)
     }
 }
 
