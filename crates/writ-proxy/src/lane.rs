@@ -88,6 +88,11 @@ impl Lane {
         }
     }
 
+    /// Connections of the session that are open now.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Takes a place among the session's connections.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Seat> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);

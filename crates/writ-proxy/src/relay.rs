@@ -164,6 +164,12 @@ impl Relay {
         &self.shared.tally
     }
 
+    /// Connections of one session that are open now.
+    pub fn connections_of(&self, session: SessionId) -> usize {
+        let lanes = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.get(&session).map_or(0, |lane| lane.connections())
+    }
+
     /// Serves a listener until `drain` is cancelled, then waits for what is under way, and cuts it when the grace
     /// has passed. Several listeners may be served at once.
     pub async fn serve(&self, listener: TcpListener, drain: CancellationToken) {

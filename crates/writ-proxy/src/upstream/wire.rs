@@ -14,6 +14,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use writ_core::Reason;
+use writ_gate::limits;
 
 use super::io::Io;
 use crate::body::AgentBody;
@@ -28,6 +29,7 @@ pub(crate) struct Wire {
 impl Wire {
     pub(crate) async fn new(io: Io) -> Result<Self, Reason> {
         let (send, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(limits::HEAD_BYTES_MAX)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|_| Reason::UpstreamBroken)?;

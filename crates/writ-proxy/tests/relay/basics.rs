@@ -67,3 +67,71 @@ async fn redirects_are_relayed_and_not_followed() {
     let (text, _) = curl(&world, &["-w", "%{http_code} %{redirect_url}", "https://api.test/redirect"]).await;
     assert_eq!(text, "302 https://elsewhere.test/");
 }
+
+#[tokio::test]
+async fn python_requests_works_unchanged() {
+    let (_origin, world) = lent(&[b"h2", b"http/1.1"]).await;
+    // Python resolves the name itself, so it is told an address; everything else is as ever.
+    let program = r#"
+import socket, sys
+try:
+    import requests
+except ImportError:
+    print("skipped: no requests")
+    raise SystemExit
+real, port = socket.getaddrinfo, int(sys.argv[1])
+socket.getaddrinfo = lambda host, _, *rest, **more: real("127.0.0.1", port, *rest, **more)
+with requests.Session() as session:
+    for n in range(3):
+        answer = session.get("https://api.test/json", verify=sys.argv[2])
+        assert answer.json() == {"ok": True}, answer.text
+    answer = session.post("https://api.test/echo", data=b"x" * 300000, verify=sys.argv[2])
+    assert answer.content == b"x" * 300000
+    answer = session.get("https://api.test/denied", verify=sys.argv[2])
+    assert answer.status_code == 403 and answer.json()["code"] == "policy.agent_not_permitted", answer.text
+print("done")
+"#;
+    let output = tokio::process::Command::new("python3")
+        .args(["-c", program, &world.address.port().to_string()])
+        .arg(&world.root_file)
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    println!("{text}");
+    assert!(text.starts_with("done") || text.starts_with("skipped"), "{text}");
+}
+
+#[tokio::test]
+async fn nothing_is_shared_between_sessions() {
+    let (origin, world) = lent(&[b"h2", b"http/1.1"]).await;
+    for version in ["--http1.1", "--http2"] {
+        let (text, _) = curl(&world, &[version, "https://api.test/json"]).await;
+        assert_eq!(text, "{\"ok\":true}");
+    }
+    let before = origin.seen.connections.load(Ordering::Relaxed);
+    *world.handoff.run.lock().unwrap() = world.stranger.facts().run.tag();
+    // The first session's root is not trusted in the second.
+    world.authorities.open(world.stranger.facts(), &world.names).unwrap();
+    let (_, code) = curl(&world, &["https://api.test/json"]).await;
+    assert_eq!(code, 60);
+    let files = world.authorities.open(world.stranger.facts(), &world.names).unwrap();
+    writ_host::durable::replace(&world.root_file, files.root_pem.as_bytes(), 0o600).unwrap();
+    let (text, _) = curl(&world, &["--http1.1", "https://api.test/json"]).await;
+    assert_eq!(text, "{\"ok\":true}");
+    assert_eq!(origin.seen.connections.load(Ordering::Relaxed), before + 1, "a connection was shared");
+    // The end of one session is not the end of another.
+    world.session.end(writ_gate::Cause::Revoked);
+    let (text, _) = curl(&world, &["--http1.1", "https://api.test/json"]).await;
+    assert_eq!(text, "{\"ok\":true}");
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_reaches_nothing() {
+    let (origin, world) = lent(&[b"http/1.1"]).await;
+    world.session.end(writ_gate::Cause::Revoked);
+    let (_, code) = curl(&world, &["https://api.test/json"]).await;
+    assert_ne!(code, 0);
+    world.log.refused(Reason::SessionRevoked).await;
+    assert_eq!(origin.seen.connections.load(Ordering::Relaxed), 0);
+}

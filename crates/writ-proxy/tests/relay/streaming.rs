@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use writ_core::event::Outcome;
 use writ_core::{Protocol, Reason};
 use writ_gate::Cause;
+use writ_proxy::RelaySettings;
 
 use crate::client::{connect, curl, trusting};
 use crate::origin::Origin;
@@ -161,4 +162,20 @@ async fn draining_finishes_what_is_under_way() {
     assert!(answer.ends_with("after"), "{answer}");
     (&mut world.serving).await.unwrap();
     assert!(tokio::net::TcpStream::connect(world.address).await.is_err());
+}
+
+#[tokio::test]
+async fn what_does_not_end_within_the_grace_is_cut() {
+    let origin = Origin::start(&[b"h2", b"http/1.1"]).await;
+    let service = lending(service(Protocol::Https, origin.address, Some(origin.ca_file.clone())));
+    let settings = RelaySettings { drain_grace: Duration::from_millis(50), ..RelaySettings::default() };
+    let mut world = World::with(service, settings, 443).await;
+    let mut stream = connect(world.address, trusting(&world.root_file, &[]), HOST).await.unwrap();
+    stream.write_all(b"GET /never HTTP/1.1\r\nHost: api.test\r\n\r\n").await.unwrap();
+    world.log.wait(|events| (!events.is_empty()).then_some(())).await;
+    world.drain.cancel();
+    (&mut world.serving).await.unwrap();
+    let receipt = world.log.receipt(0).await;
+    assert_eq!((receipt.outcome, receipt.reason), (Outcome::Cut, Some(Reason::Abandoned)));
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
 }

@@ -26,6 +26,9 @@ pub(crate) struct World {
     pub(crate) relay: Relay,
     pub(crate) address: SocketAddr,
     pub(crate) session: Arc<Session>,
+    /// Another session of the same node.
+    pub(crate) stranger: Arc<Session>,
+    pub(crate) names: Vec<HostPattern>,
     pub(crate) log: Arc<Log>,
     pub(crate) root_pem: String,
     pub(crate) root_file: PathBuf,
@@ -78,11 +81,13 @@ impl World {
     ) -> Self {
         let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
         let session = Arc::new(Session::new(facts(&*clock)));
+        let stranger = Arc::new(Session::new(facts(&*clock)));
         let log = Arc::new(Log::default());
         let names: Vec<_> = services.iter().flat_map(|service| service.hosts.clone()).collect();
         let services: Vec<_> = services.into_iter().map(Arc::new).collect();
         let secret = Secret::<str>::new(SECRET.to_owned()).unwrap();
-        let memory = Arc::new(Memory { session: Arc::clone(&session), services, secret });
+        let memory =
+            Arc::new(Memory { sessions: [Arc::clone(&session), Arc::clone(&stranger)], services, secret });
         let gate = Gate::new(Ports {
             identify: memory.clone(),
             catalog: memory.clone(),
@@ -98,7 +103,7 @@ impl World {
         let root_file = dir.path().join("root.pem");
         writ_host::durable::replace(&root_file, files.root_pem.as_bytes(), 0o600).unwrap();
         let handoff = Arc::new(Fixed {
-            run: session.facts().run.tag(),
+            run: Mutex::new(session.facts().run.tag()),
             destination: Mutex::new(Some(Destination {
                 address: format!("198.18.0.1:{port}").parse().unwrap(),
                 name: Some(HostName::new(HOST).unwrap()),
@@ -116,6 +121,8 @@ impl World {
             relay,
             address,
             session,
+            stranger,
+            names,
             log,
             root_pem: files.root_pem,
             root_file,
@@ -153,7 +160,7 @@ fn facts(clock: &dyn Clock) -> SessionFacts {
 
 /// Says of every socket that it goes to the same place; of none, when there is no place.
 pub(crate) struct Fixed {
-    run: RunTag,
+    pub(crate) run: Mutex<RunTag>,
     pub(crate) destination: Mutex<Option<Destination>>,
 }
 
@@ -162,7 +169,7 @@ impl Handoff for Fixed {
         let destination = self.destination.lock().unwrap().clone()?;
         Some(Conn {
             id: ConnId::new(SystemClock.now(), &SystemIds),
-            run: Some(self.run),
+            run: Some(*self.run.lock().unwrap()),
             process: Process { exec_generation: 0, pid: 1, start_us: 1 },
             exec: Arc::from([]),
             destination,
@@ -172,14 +179,15 @@ impl Handoff for Fixed {
 
 /// One session; services by name; every operation permitted but those under `/denied`.
 struct Memory {
-    session: Arc<Session>,
+    sessions: [Arc<Session>; 2],
     services: Vec<Arc<Service>>,
     secret: Secret<str>,
 }
 
 impl Identify for Memory {
     fn identify(&self, run: RunTag) -> Result<Arc<Session>, Reason> {
-        if run == self.session.facts().run.tag() { Ok(self.session.clone()) } else { Err(Reason::NoRun) }
+        let is = |session: &&Arc<Session>| session.facts().run.tag() == run;
+        self.sessions.iter().find(is).cloned().ok_or(Reason::NoRun)
     }
 }
 
