@@ -151,7 +151,14 @@ impl Gate {
             return Err(Stop::Recorded(reason));
         }
         match exchange.mint(LeaseId::new(self.now(), &*self.ports.ids)).await {
-            Ok(()) => Ok(exchange),
+            // The issuer may have taken its time: what was minted for a session that ended meanwhile is not lent.
+            Ok(()) => match self.alive(session) {
+                Ok(()) => Ok(exchange),
+                Err(reason) => {
+                    exchange.finish(Ended::cut(reason));
+                    Err(Stop::Recorded(reason))
+                }
+            },
             Err(reason) => {
                 exchange.finish(Ended::failed(reason));
                 Err(Stop::Recorded(reason))

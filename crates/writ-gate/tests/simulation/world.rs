@@ -272,6 +272,9 @@ impl World {
                 if !lock(&self.truth.disk).intended.contains(&exchange.action()) {
                     self.truth.violate("I2: a credential is exposed before its intent is durable");
                 }
+                if !self.truth.alive(exchange.session()) {
+                    self.truth.violate("I8: a credential is exposed to a session that has ended");
+                }
                 self.permitted.insert(exchange.action());
                 self.exchanges.push(exchange);
             }
