@@ -70,6 +70,11 @@ impl PolicySet {
         self.rules.iter().map(|rule| &*rule.id)
     }
 
+    /// Each policy's id and its text as Cedar prints it, in the order of files and lines.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, String)> {
+        self.rules.iter().map(|rule| (&*rule.id, rule.policy.to_string()))
+    }
+
     /// The schema that the policies were checked against, in Cedar's schema language.
     pub fn schema(&self) -> &str {
         &self.schema
