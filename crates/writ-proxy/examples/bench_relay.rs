@@ -3,8 +3,9 @@
 //! ```text
 //! bench_relay LISTEN UPSTREAM CA_FILE ROOT_OUT [PORT]
 //! ```
-//! Listens on LISTEN, takes every connection for one to `api.test` on PORT (443), lends it a bearer token and sends
-//! it to UPSTREAM, whose certificate is verified against CA_FILE. The root that clients must trust goes to ROOT_OUT.
+//! Listens on `LISTEN`, takes every connection for one to `api.test` on `PORT` (443), lends it a bearer token and
+//! sends it to `UPSTREAM`, whose certificate is verified against `CA_FILE`. The root that clients must trust goes to
+//! `ROOT_OUT`.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -13,6 +14,11 @@ use writ_core::Protocol;
 use writ_proxy::RelaySettings;
 
 #[expect(dead_code, reason = "the tests use more of it")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "made for tests: what cannot be set up ends the program"
+)]
 #[path = "../tests/relay/world.rs"]
 mod world;
 

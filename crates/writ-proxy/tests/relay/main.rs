@@ -1,4 +1,12 @@
 //! The relay with real clients and real services on 127.0.0.1; only the gate's ports are in memory.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a test may"
+)]
 
 mod basics;
 mod client;

@@ -1,5 +1,6 @@
 //! A whole gate in memory for the relay to ask: one session, some services, a log that keeps everything.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -13,8 +14,15 @@ use writ_core::event::{ActionClosed, ActionIntended, Event, Key, Keys, LeaseFate
 use writ_core::service::{
     CredentialRule, HostPattern, OperationRule, PathTemplate, RequestHead, Upstream, UpstreamAddress,
 };
-use writ_core::*;
-use writ_gate::*;
+use writ_core::{
+    AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, Operation, OperationName, Placement,
+    Process, Protocol, Reason, RunId, RunTag, Secret, SecretName, Service, ServiceName, SessionId,
+    TrustDomain,
+};
+use writ_gate::{
+    BoxFuture, Catalog, Conn, Credential, Decide, Destination, Gate, Handoff, Human, Identify, Lease, Mint,
+    MintError, Minted, Permit, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict, abandoned,
+};
 use writ_host::{SystemClock, SystemIds};
 use writ_proxy::{Authorities, Relay, RelaySettings};
 
@@ -153,7 +161,7 @@ fn facts(clock: &dyn Clock) -> SessionFacts {
         },
         purpose: "a test".into(),
         opened: now,
-        expires: now.plus(Duration::from_secs(3600)),
+        expires: now.plus(Duration::from_hours(1)),
         assurance: Assurance::Kernel,
     }
 }
@@ -212,9 +220,9 @@ impl Catalog for Memory {
             effect: if head.method == "GET" { Effect::Read } else { Effect::Write },
             methods: Vec::new(),
             path: PathTemplate { text: "/{rest...}".into(), segments: Vec::new() },
-            query: Default::default(),
+            query: BTreeMap::default(),
         };
-        Ok(Operation { rule: Arc::new(rule), arguments: Default::default() })
+        Ok(Operation { rule: Arc::new(rule), arguments: BTreeMap::default() })
     }
 }
 
@@ -283,20 +291,17 @@ impl Log {
                 changes.changed().await.unwrap();
             }
         };
-        match tokio::time::timeout(Duration::from_secs(20), found).await {
-            Ok(found) => found,
-            Err(_) => panic!("never recorded; there is {:#?}", self.events()),
-        }
+        let in_time = tokio::time::timeout(Duration::from_secs(20), found).await.ok();
+        in_time.unwrap_or_else(|| panic!("never recorded; there is {:#?}", self.events()))
     }
 
     /// The n-th receipt, from 0.
     pub(crate) async fn receipt(&self, n: usize) -> ActionClosed {
         self.wait(|events| {
-            let mut closed = events.iter().filter_map(|event| match event {
-                Event::ActionClosed(closed) => Some((**closed).clone()),
-                _ => None,
-            });
-            closed.nth(n)
+            let closed = |event: &Event| {
+                if let Event::ActionClosed(closed) = event { Some((**closed).clone()) } else { None }
+            };
+            events.iter().filter_map(closed).nth(n)
         })
         .await
     }
@@ -304,11 +309,11 @@ impl Log {
     /// Waits for a refusal of a connection or an action with this reason.
     pub(crate) async fn refused(&self, reason: Reason) {
         self.wait(|events| {
-            events.iter().find_map(|event| match event {
-                Event::ConnectionRefused(refused) if refused.reason == reason => Some(()),
-                Event::ActionRefused(refused) if refused.reason == reason => Some(()),
-                _ => None,
-            })
+            let refused = |event: &Event| {
+                matches!(event, Event::ConnectionRefused(refused) if refused.reason == reason)
+                    || matches!(event, Event::ActionRefused(refused) if refused.reason == reason)
+            };
+            events.iter().any(refused).then_some(())
         })
         .await;
     }
