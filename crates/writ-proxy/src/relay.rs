@@ -203,6 +203,7 @@ impl Relay {
         tally.accepted.fetch_add(1, Ordering::Relaxed);
         let open = Open::new(&self.shared);
         if tally.open() > self.shared.settings.connections_max {
+            tally.refused.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let (shared, drain) = (Arc::clone(&self.shared), drain.clone());

@@ -294,3 +294,80 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         self.io.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// What the parser would see of `sent`, when it arrives in pieces of these sizes; and the verdicts.
+    fn seen(sent: &[u8], sizes: &[usize]) -> (Vec<u8>, Arc<Wire>) {
+        let (mut client, server) = tokio::io::duplex(sent.len() + 1);
+        let wire = Arc::new(Wire::default());
+        let mut strict = Strict::new(server, Arc::clone(&wire));
+        let (mut out, mut rest, mut sizes) = (Vec::new(), sent, sizes.iter().cycle());
+        let mut room = [0; 256];
+        while !rest.is_empty() && !wire.broken() {
+            let (now, later) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+            client.write_all(now).now_or_never().unwrap().unwrap();
+            rest = later;
+            while let Some(Ok(read @ 1..)) = strict.read(&mut room).now_or_never() {
+                out.extend_from_slice(&room[..read]);
+            }
+        }
+        (out, wire)
+    }
+
+    fn request() -> impl Strategy<Value = Vec<u8>> {
+        let chunk = proptest::collection::vec(any::<u8>(), 1..40);
+        let chunks = proptest::collection::vec(chunk, 0..5).prop_map(|chunks| {
+            let mut body =
+                b"POST /a HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for chunk in chunks {
+                body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                body.extend_from_slice(&chunk);
+                body.extend_from_slice(b"\r\n");
+            }
+            [&body[..], b"0\r\nX-T: v\r\n\r\n"].concat()
+        });
+        let sized = proptest::collection::vec(any::<u8>(), 0..200).prop_map(|body| {
+            let head = format!("PUT /a HTTP/1.1\r\nHost: api.test\r\nContent-Length: {}\r\n\r\n", body.len());
+            [head.as_bytes(), &body].concat()
+        });
+        prop_oneof![Just(b"GET /a HTTP/1.1\r\nHost: api.test\r\n\r\n".to_vec()), chunks, sized]
+    }
+
+    proptest! {
+        #[test]
+        fn strict_requests_pass_unchanged_however_they_are_cut(
+            requests in proptest::collection::vec(request(), 1..5),
+            sizes in proptest::collection::vec(1usize..64, 1..8),
+        ) {
+            let sent = requests.concat();
+            let (out, wire) = seen(&sent, &sizes);
+            prop_assert!(!wire.broken());
+            prop_assert_eq!(out, sent);
+        }
+
+        #[test]
+        fn nothing_after_a_bad_head_is_handed_on(
+            requests in proptest::collection::vec(request(), 0..4),
+            sizes in proptest::collection::vec(1usize..64, 1..8),
+        ) {
+            let (good, number) = (requests.concat(), requests.len() as u64);
+            let bad = b"POST /a HTTP/1.1\r\nHost: api.test\r\nContent-Length: 9\r\nContent-Length: 9\r\n\r\nGET /evil";
+            let (out, wire) = seen(&[&good[..], bad].concat(), &sizes);
+            prop_assert_eq!(out, [&good[..], STAND_IN].concat());
+            prop_assert_eq!(wire.verdict(number), Err(Reason::BadRequest));
+            prop_assert!(number == 0 || wire.verdict(number - 1).is_ok());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(sent in proptest::collection::vec(any::<u8>(), 0..400)) {
+            seen(&sent, &[7, 64, 1]);
+        }
+    }
+}
