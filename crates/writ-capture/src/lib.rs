@@ -1,3 +1,21 @@
-//! placeholder
+//! Who opened what to where: the kernel's part of Writ, and the resolver of governed runs.
+//!
+//! The kernel gives each destination of a governed process one of three verdicts: refuse, pass, take. A taken connection
+//! is led to the relay, and the accepted socket carries who opened it and to where. This crate decides nothing about
+//! permission: it is told which destinations exist.
+//!
+//! Invariant: what is not known is refused, and stays refused while the daemon is away.
 
+mod capture;
+mod cgroup;
+mod error;
+mod event;
+mod load;
+mod record;
 pub mod resolver;
+mod syscall;
+
+pub use capture::{Capture, CaptureSettings, Counters, DestinationRule, Verdict};
+pub use error::Error;
+pub use event::{Events, KernelEvent};
+pub use record::Origin;

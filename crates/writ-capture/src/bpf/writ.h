@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Records shared by the kernel programs and the daemon. The Rust side is in record.rs; a test compares sizes. */
+#ifndef WRIT_H
+#define WRIT_H
+
+#define PATH_MAX_RECORDED 128
+#define UNIX_PATH_BYTES 108
+
+enum verdict { REFUSE = 0, TAKE = 1, PASS = 2 };
+
+/* An address in 16 bytes: IPv4 as ::ffff:a.b.c.d. Ports are in host order everywhere. */
+struct address {
+	__u8 bytes[16];
+};
+
+/* Who opened a socket, and to where. */
+struct origin {
+	struct address address;
+	__u64 run;
+	__u64 cgroup;
+	__u64 start_ns;
+	__u64 cookie;
+	__u64 netns;
+	__u32 tgid;
+	__u32 tid;
+	__u32 exec_generation;
+	__u16 port;
+	__u16 family; /* of the socket */
+};
+
+struct label {
+	__u64 run;
+	__u32 exec_generation;
+	__u32 pad;
+};
+
+struct destination {
+	struct address address;
+	__u16 port;
+	__u16 pad[3];
+};
+
+struct rule {
+	struct address real; /* for PASS */
+	__u16 real_port;
+	__u16 verdict;
+	__u32 pad;
+};
+
+struct run {
+	__u64 run;
+	__u64 window_ns; /* start of the second in which `events` are counted */
+	__u32 events;
+	__u32 dropped;
+};
+
+struct settings {
+	__u16 relay_port;
+	__u16 resolver_port;
+	__u32 pad;
+};
+
+/* A flow on loopback, from SYN to accept, or from question to answer. */
+struct flow {
+	__u64 netns;
+	__u32 port;
+	__u32 wire; /* 4 or 6: what is on the wire, whatever the socket's family */
+};
+
+enum event_kind { REFUSED = 1, EXECUTED = 2, EXITED = 3, LEFT_CGROUP = 4 };
+
+struct event {
+	__u64 run;
+	__u64 start_ns;
+	struct address address;
+	__u32 kind;
+	__u32 tgid;
+	__u32 parent; /* tgid of the parent, for EXECUTED */
+	__u32 exec_generation;
+	__u32 protocol; /* for REFUSED: IPPROTO_*, or 0x10000 + family for what is not inet */
+	__u16 port;
+	__u16 pad;
+	char path[PATH_MAX_RECORDED]; /* program or unix socket */
+};
+
+/* Counters, by index in the per-CPU array. */
+enum counter { TAKEN, PASSED, REFUSALS, FLOWS, FLOW_MISSES, EGRESS_DROPS, EVENTS_LOST, COUNTERS };
+
+#endif

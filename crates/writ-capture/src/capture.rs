@@ -1,0 +1,297 @@
+//! The kernel's part as the daemon holds it: loaded, pinned, and told what may be reached.
+//!
+//! Programs, maps and links are pinned below a bpffs folder of their own, so they go on while the daemon is away. A
+//! start loads the programs anew against the pinned maps and then swaps them in link by link: at every moment one of the
+//! two is attached.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use writ_core::{Assurance, Process, RunId, RunTag};
+
+use crate::cgroup::{self, Tree};
+use crate::error::Error;
+use crate::load::{self, Maps};
+use crate::record::{self, Origin};
+use crate::syscall;
+
+/// Where the kernel's part lives.
+#[derive(Debug, Clone)]
+pub struct CaptureSettings {
+    /// Name of the cgroup below the cgroup2 mount.
+    pub cgroup: String,
+    /// The bpffs folder for pins; mounted if it is not one yet.
+    pub bpffs: PathBuf,
+}
+
+/// What the kernel does with a destination that is listed. What is not listed is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Lead it to the relay.
+    Take,
+    /// Let it through to this address, untouched.
+    Pass(SocketAddr),
+}
+
+/// One destination: the address and port that a run asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DestinationRule {
+    /// The address, synthetic or literal.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// What is done.
+    pub verdict: Verdict,
+}
+
+/// What the kernel has counted since the programs were first pinned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections and questions led to the daemon.
+    pub taken: u64,
+    /// Connections let through untouched.
+    pub passed: u64,
+    /// Refusals.
+    pub refused: u64,
+    /// Accepted connections that no flow led to.
+    pub misses: u64,
+    /// Packets dropped by the egress filter.
+    pub dropped: u64,
+    /// Events that found no room in the ring buffer.
+    pub events_lost: u64,
+}
+
+/// The kernel's part. Shared by reference; every method may be called from any thread.
+pub struct Capture {
+    tree: Tree,
+    maps: Maps,
+    netns: u64,
+    /// The destinations that the kernel knows, so that a change removes what is gone.
+    known: Mutex<Vec<DestinationRule>>,
+}
+
+impl Capture {
+    /// Loads and pins everything, and moves this process into the daemon's cgroup. From here on governed processes are
+    /// closed in; nothing is reachable until ports and destinations are set.
+    pub fn open(settings: &CaptureSettings) -> Result<Self, Error> {
+        mount(&settings.bpffs)?;
+        let tree = Tree::open(&settings.cgroup)?;
+        cgroup::enter(&tree.daemon(), std::process::id())?;
+        let maps = load::load(&settings.bpffs, &tree)?;
+        let netns = syscall::netns_cookie().map_err(Error::file("read", Path::new("/proc/self/ns/net")))?;
+        Ok(Self { tree, maps, netns, known: Mutex::default() })
+    }
+
+    /// Removes every trace of an installation from the kernel: runs are ended, pins removed, cgroups removed.
+    pub fn purge(settings: &CaptureSettings) -> Result<(), Error> {
+        Tree::open(&settings.cgroup)?.purge()?;
+        load::unpin(&settings.bpffs);
+        unmount(&settings.bpffs);
+        Ok(())
+    }
+
+    /// How strongly this kernel enforces.
+    pub fn assurance(&self) -> Assurance {
+        Assurance::Kernel
+    }
+
+    /// The ports on loopback that taken connections and questions are led to.
+    pub fn set_ports(&self, relay: u16, resolver: u16) -> Result<(), Error> {
+        update(&self.maps.settings, &0u32.to_ne_bytes(), &record::settings(relay, resolver), "the ports")
+    }
+
+    /// Makes these the destinations there are. What is new is added before what is gone is removed; what changes is
+    /// replaced in place, so no destination that stays is ever refused in between.
+    pub fn set_destinations(&self, rules: &[DestinationRule]) -> Result<(), Error> {
+        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for rule in rules {
+            self.put(rule).map_err(|_| Error::Destinations { asked: rules.len() })?;
+        }
+        let stays: std::collections::HashSet<_> =
+            rules.iter().map(|rule| (rule.address, rule.port)).collect();
+        // After a restart the map holds what an earlier daemon put there.
+        for key in self.maps.destinations.keys() {
+            let listed =
+                stays.iter().any(|(address, port)| record::destination(*address, *port).as_slice() == key);
+            if !listed {
+                drop(self.maps.destinations.delete(&key));
+            }
+        }
+        *known = rules.to_vec();
+        Ok(())
+    }
+
+    /// Adds one destination, as a name below a pattern gets its address.
+    pub fn add_destination(&self, rule: &DestinationRule) -> Result<(), Error> {
+        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !known.contains(rule) {
+            self.put(rule)?;
+            known.push(*rule);
+        }
+        Ok(())
+    }
+
+    fn put(&self, rule: &DestinationRule) -> Result<(), Error> {
+        let value = match rule.verdict {
+            Verdict::Take => record::rule(1, None),
+            Verdict::Pass(real) => record::rule(2, Some(real)),
+        };
+        update(
+            &self.maps.destinations,
+            &record::destination(rule.address, rule.port),
+            &value,
+            "a destination",
+        )
+    }
+
+    /// Unix sockets that runs may connect to, by exact absolute path of at most 107 bytes.
+    pub fn allow_unix(&self, paths: &[PathBuf]) -> Result<(), Error> {
+        let keys: Vec<_> = paths.iter().filter_map(|path| unix_key(path)).collect();
+        for key in &keys {
+            update(&self.maps.unix_allowed, key, &1u32.to_ne_bytes(), "a unix socket")?;
+        }
+        for old in self.maps.unix_allowed.keys() {
+            if !keys.iter().any(|key| key.as_slice() == old) {
+                drop(self.maps.unix_allowed.delete(&old));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the cgroup of a run and tells the kernel. Nothing is in it yet.
+    pub fn create_run(&self, run: RunId) -> Result<(), Error> {
+        let folder = self.tree.run(run);
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::file("make", &folder)(error));
+            }
+            _ => {}
+        }
+        let id = cgroup::id(&folder)?;
+        update(&self.maps.runs, &id.to_ne_bytes(), &record::run(run.tag()), "a run")
+    }
+
+    /// Labels a process and moves it into the cgroup of its run. It must have one thread, and must be the process that
+    /// `expected` names. Sockets that it already has stay what they were: the launcher closes them first.
+    pub fn adopt(&self, run: RunId, pidfd: BorrowedFd<'_>, expected: &Process) -> Result<(), Error> {
+        let refused = |why| Error::Adopt { pid: expected.pid, why };
+        if syscall::threads(expected.pid).is_none_or(|threads| threads != 1) {
+            return Err(refused("it has more than one thread"));
+        }
+        // The label goes by the pidfd, which can mean no other process.
+        let key = pidfd.as_raw_fd().to_ne_bytes();
+        update(&self.maps.task_label, &key, &record::label(run.tag()), "a label")?;
+        update(&self.maps.tgid_label, &expected.pid.to_ne_bytes(), &record::label(run.tag()), "a label")?;
+        cgroup::enter(&self.tree.run(run), expected.pid)?;
+        // Had the pid been reused meanwhile, the pidfd's process would be gone.
+        if syscall::is_alive(pidfd) { Ok(()) } else { Err(refused("it has ended")) }
+    }
+
+    /// Whether a process is in a run of this installation, by its label.
+    pub fn run_of(&self, pidfd: BorrowedFd<'_>) -> Option<RunTag> {
+        let label = self.maps.task_label.lookup(&pidfd.as_raw_fd().to_ne_bytes(), MapFlags::ANY).ok()??;
+        RunTag::from_kernel(u64::from_ne_bytes(*label.first_chunk()?))
+    }
+
+    /// The runs that have a cgroup: after a restart, those that went on.
+    pub fn runs(&self) -> Result<Vec<RunId>, Error> {
+        self.tree.list()
+    }
+
+    /// Whether any process of the run is left.
+    pub fn populated(&self, run: RunId) -> Result<bool, Error> {
+        cgroup::populated(&self.tree.run(run))
+    }
+
+    /// Completes when no process of the run is left.
+    pub async fn emptied(&self, run: RunId) -> Result<(), Error> {
+        cgroup::emptied(&self.tree.run(run)).await
+    }
+
+    /// Ends every process of the run, at once.
+    pub fn kill_run(&self, run: RunId) -> Result<(), Error> {
+        cgroup::kill(&self.tree.run(run))
+    }
+
+    /// Forgets a run whose processes are gone, and removes its cgroup.
+    pub fn forget_run(&self, run: RunId) -> Result<(), Error> {
+        let folder = self.tree.run(run);
+        if let Ok(id) = cgroup::id(&folder) {
+            drop(self.maps.runs.delete(&id.to_ne_bytes()));
+        }
+        cgroup::remove_when_empty(&folder)
+    }
+
+    /// Who opened this accepted connection. `None` is a miss.
+    pub fn origin(&self, accepted: BorrowedFd<'_>) -> Option<Origin> {
+        let bytes = self.maps.sk_origin.lookup(&accepted.as_raw_fd().to_ne_bytes(), MapFlags::ANY).ok()??;
+        Origin::read(&bytes)
+    }
+
+    /// Who sent a question to the resolver, by the source of the datagram.
+    pub fn question(&self, peer: SocketAddr) -> Option<Origin> {
+        let bytes = self.maps.questions.lookup(&record::flow(self.netns, peer), MapFlags::ANY).ok()??;
+        Origin::read(&bytes)
+    }
+
+    /// What the kernel has counted.
+    pub fn counters(&self) -> Counters {
+        let sum = |index: u32| {
+            let values = self.maps.counters.lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY).ok().flatten();
+            let number = |bytes: &Vec<u8>| bytes.first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk));
+            values.unwrap_or_default().iter().map(number).sum()
+        };
+        Counters {
+            taken: sum(0),
+            passed: sum(1),
+            refused: sum(2),
+            misses: sum(4),
+            dropped: sum(5),
+            events_lost: sum(6),
+        }
+    }
+
+    pub(crate) fn events_map(&self) -> &MapHandle {
+        &self.maps.events
+    }
+}
+
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capture").field("tree", &self.tree).finish_non_exhaustive()
+    }
+}
+
+fn update(map: &MapHandle, key: &[u8], value: &[u8], what: &'static str) -> Result<(), Error> {
+    map.update(key, value, MapFlags::ANY).map_err(Error::kernel(what))
+}
+
+fn unix_key(path: &Path) -> Option<[u8; record::UNIX_PATH]> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let mut key = [0u8; record::UNIX_PATH];
+    key.get_mut(..bytes.len()).filter(|_| bytes.len() < record::UNIX_PATH)?.copy_from_slice(bytes);
+    Some(key)
+}
+
+/// A bpffs of our own, which nobody else may enter: whoever removes a pin opens a run.
+fn mount(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(Error::file("make", path))?;
+    let is_bpffs = |path: &Path| rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == libc::BPF_FS_MAGIC);
+    if !is_bpffs(path) {
+        let flags = rustix::mount::MountFlags::NOSUID
+            | rustix::mount::MountFlags::NODEV
+            | rustix::mount::MountFlags::NOEXEC;
+        rustix::mount::mount("bpf", path, "bpf", flags, c"mode=0700")
+            .map_err(|errno| Error::file("mount", path)(errno.into()))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(Error::file("protect", path))
+}
+
+fn unmount(path: &Path) {
+    drop(rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH));
+}

@@ -1,0 +1,152 @@
+//! The cgroups of an installation: `NAME/daemon` for the daemon and its holder, `NAME/run/ULID` for each run.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use writ_core::RunId;
+
+use crate::error::Error;
+
+/// The cgroup2 folders of one installation.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    base: PathBuf,
+}
+
+impl Tree {
+    /// Finds the cgroup2 mount and makes the folders. `name` is one path segment.
+    pub(crate) fn open(name: &str) -> Result<Self, Error> {
+        let tree = Self { base: mount()?.join(name) };
+        for folder in [&tree.base, &tree.daemon(), &tree.runs()] {
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::file("make", folder)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(tree)
+    }
+
+    pub(crate) fn daemon(&self) -> PathBuf {
+        self.base.join("daemon")
+    }
+
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.base.join("run")
+    }
+
+    pub(crate) fn run(&self, run: RunId) -> PathBuf {
+        self.runs().join(run.to_string())
+    }
+
+    /// The runs that have a cgroup.
+    pub(crate) fn list(&self) -> Result<Vec<RunId>, Error> {
+        let runs = self.runs();
+        let entries = fs::read_dir(&runs).map_err(Error::file("read", &runs))?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    /// Ends every process below the tree's runs and removes all of its folders but the daemon's own, if that is busy.
+    pub(crate) fn purge(&self) -> Result<(), Error> {
+        for run in self.list()? {
+            kill(&self.run(run))?;
+            remove_when_empty(&self.run(run))?;
+        }
+        for folder in [self.runs(), self.daemon(), self.base.clone()] {
+            remove_when_empty(&folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where cgroup2 is mounted: on hybrid hosts that is not `/sys/fs/cgroup`.
+fn mount() -> Result<PathBuf, Error> {
+    let path = Path::new("/proc/self/mountinfo");
+    let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
+    // proc(5): fields up to ` - ` are optional in number; the mount point is the fifth, the type follows the dash.
+    let of_line = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from)).flatten()
+    };
+    text.lines().find_map(of_line).ok_or(Error::NoCgroup2)
+}
+
+/// The id by which the kernel knows a cgroup: its folder's inode.
+pub(crate) fn id(folder: &Path) -> Result<u64, Error> {
+    Ok(fs::metadata(folder).map_err(Error::file("read", folder))?.ino())
+}
+
+/// Moves a process (all its threads) into the cgroup.
+pub(crate) fn enter(folder: &Path, pid: u32) -> Result<(), Error> {
+    write(&folder.join("cgroup.procs"), &pid.to_string())
+}
+
+/// Ends every process in it, at once.
+pub(crate) fn kill(folder: &Path) -> Result<(), Error> {
+    write(&folder.join("cgroup.kill"), "1")
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Error> {
+    let failed = Error::file("write", file);
+    let opened = fs::File::options().write(true).open(file);
+    opened.and_then(|mut opened| io::Write::write_all(&mut opened, text.as_bytes())).map_err(failed)
+}
+
+/// Whether any process is left in it or below.
+pub(crate) fn populated(folder: &Path) -> Result<bool, Error> {
+    let events = folder.join("cgroup.events");
+    match fs::read_to_string(&events) {
+        Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::file("read", &events)(error)),
+    }
+}
+
+/// Completes when no process is left. The kernel tells through `cgroup.events`; nothing is polled in a loop.
+pub(crate) async fn emptied(folder: &Path) -> Result<(), Error> {
+    let path = folder.join("cgroup.events");
+    let file = match fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::file("watch", &path)(error)),
+    };
+    let watch = AsyncFd::with_interest(file, Interest::PRIORITY).map_err(Error::file("watch", &path))?;
+    // Looked at after the watch began, so that no change falls in between.
+    while populated(folder)? {
+        let mut change = watch.ready(Interest::PRIORITY).await.map_err(Error::file("watch", &path))?;
+        // Reading is what re-arms it.
+        drop(rustix::io::pread(watch.get_ref(), &mut [0u8; 64], 0));
+        change.clear_ready();
+    }
+    Ok(())
+}
+
+/// Removes the folder once it is empty: processes that were killed may take a moment to leave.
+pub(crate) fn remove_when_empty(folder: &Path) -> Result<(), Error> {
+    let busy = |error: &io::Error| error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error());
+    let path = folder.join("cgroup.events");
+    let watch = fs::File::open(&path).ok();
+    for _ in 0..50 {
+        match fs::remove_dir(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if busy(&error) => wait(watch.as_ref()),
+            Err(error) => return Err(Error::file("remove", folder)(error)),
+        }
+    }
+    Err(Error::Busy { folder: folder.to_owned() })
+}
+
+/// Until `cgroup.events` changes, at most a tenth of a second.
+fn wait(watch: Option<&fs::File>) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let Some(file) = watch else { return };
+    drop(rustix::io::pread(file, &mut [0u8; 64], 0));
+    let bound = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    drop(poll(&mut [PollFd::new(file, PollFlags::PRI)], Some(&bound)));
+}

@@ -1,0 +1,69 @@
+//! What can go wrong between the daemon and the kernel.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Capture could not be set up or used. Nothing is governed by halves: the caller refuses to go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host has no cgroup v2.
+    #[error("no cgroup2 file system is mounted; hint: `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
+    NoCgroup2,
+    /// A file of the kernel's could not be used.
+    #[error("cannot {verb} `{}`", path.display())]
+    File {
+        /// What was tried.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel did not take a program or map.
+    #[error("the kernel refused {what}; hint: run `writ doctor`, and `writd --purge` after an upgrade")]
+    Kernel {
+        /// What.
+        what: &'static str,
+        /// What libbpf said.
+        #[source]
+        source: libbpf_rs::Error,
+    },
+    /// Something that every start needs is missing.
+    #[error("this kernel cannot enforce: {missing}; hint: run `writ doctor`")]
+    Unable {
+        /// What is missing.
+        missing: String,
+    },
+    /// A process is not the one that was meant.
+    #[error("process {pid} cannot be adopted: {why}")]
+    Adopt {
+        /// The process.
+        pid: u32,
+        /// Why.
+        why: &'static str,
+    },
+    /// Processes do not leave a cgroup.
+    #[error("`{}` does not become empty; hint: see its `cgroup.procs`", folder.display())]
+    Busy {
+        /// The cgroup.
+        folder: PathBuf,
+    },
+    /// More destinations than the kernel's map holds.
+    #[error("{asked} destinations are more than the kernel's table holds")]
+    Destinations {
+        /// How many.
+        asked: usize,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { verb, path, source }
+    }
+
+    pub(crate) fn kernel(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
+        move |source| Self::Kernel { what, source }
+    }
+}

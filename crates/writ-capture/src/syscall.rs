@@ -1,0 +1,39 @@
+//! The few system calls that have no safe wrapper.
+#![expect(unsafe_code, reason = "getsockopt for a number that no wrapper knows")]
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `SO_NETNS_COOKIE` (Linux 5.14).
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// The cookie of this thread's network namespace.
+pub(crate) fn netns_cookie() -> io::Result<u64> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let (mut cookie, mut length) = (0u64, 8 as libc::socklen_t);
+    // SAFETY: a live descriptor, and a buffer of the stated length.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if done == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many threads a process has.
+pub(crate) fn threads(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
+}
+
+/// Whether the process behind a pidfd still runs: a pidfd is readable once it has ended.
+pub(crate) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)) == Ok(0)
+}

@@ -1,0 +1,216 @@
+//! Leaves in words: one line for `writ log`, sentences for `writ why`. Pure.
+
+use std::fmt::Write as _;
+
+use writ_core::event::{Event, Hop, HopKind, Key, Keys, Leaf, LeaseFate, Outcome};
+
+/// What a leaf says, in one line without its time.
+pub fn line(leaf: &Leaf) -> String {
+    match &leaf.event {
+        Event::NodeStarted(body) => {
+            format!("daemon started, version {}, enforcing by {}", body.version, body.assurance.as_str())
+        }
+        Event::NodeStopped(body) => format!("daemon stopped, {} connections cut", body.cut),
+        Event::ConfigLoaded(body) => format!("configuration {} in force", short(&body.config_digest)),
+        Event::ConfigRefused(body) => format!("configuration refused, {} problems", body.problems),
+        Event::SecretSet(body) => format!("secret {} set by uid {}", body.name, body.uid),
+        Event::SecretRemoved(body) => format!("secret {} removed by uid {}", body.name, body.uid),
+        Event::SessionOpened(body) => {
+            format!(
+                "{} opened a session of {} with {}{}",
+                body.actor.human,
+                body.actor.agent,
+                body.exe,
+                purpose(&body.purpose)
+            )
+        }
+        Event::SessionEnded(body) => {
+            format!("session of {} for {} {}", body.actor.agent, body.actor.human, body.cause)
+        }
+        Event::ProcessExecuted(body) => format!("{} executed {}", body.actor.agent, body.exe),
+        Event::ConnectionRefused(body) => {
+            let who =
+                body.actor.as_ref().map_or("somebody unknown".to_owned(), |actor| actor.agent.to_string());
+            format!("{who} REFUSED {} {}: {}", body.transport, body.destination, body.reason.code())
+        }
+        Event::ActionRefused(body) => {
+            let what =
+                body.request.as_ref().map_or("an action".to_owned(), |request| request.operation.to_string());
+            format!(
+                "{} for {} REFUSED {what}: {} ({})",
+                body.actor.agent,
+                body.actor.human,
+                body.reason.code(),
+                body.action
+            )
+        }
+        Event::ActionIntended(body) => {
+            let request = &body.request;
+            format!(
+                "{} for {} intends {} {} {}",
+                body.actor.agent, body.actor.human, request.operation, request.method, request.path
+            )
+        }
+        Event::ActionClosed(body) => {
+            let status = body.status.map_or(String::new(), |status| format!(" {status}"));
+            let reason = body.reason.map_or(String::new(), |reason| format!(" {}", reason.code()));
+            let took = milliseconds(body.duration_us);
+            format!(
+                "{} for {} {}{status}{reason} {} in {took} ({})",
+                body.actor.agent,
+                body.actor.human,
+                outcome(body.outcome),
+                body.operation,
+                body.action
+            )
+        }
+        Event::EvidenceRecovered(body) => {
+            format!("the log put itself in order after a crash: {} actions abandoned", body.abandoned)
+        }
+        Event::EvidenceDropped(body) => format!("{} notes were dropped while the disk refused", body.count),
+    }
+}
+
+/// The story of one action, from its leaves: who, for whom, what, both keys, lease, outcome.
+pub fn why(leaves: &[Leaf]) -> String {
+    let mut story = String::new();
+    for leaf in leaves {
+        // Writing to a string cannot fail.
+        drop(match &leaf.event {
+            Event::ActionIntended(body) => tell_intent(&mut story, body),
+            Event::ActionRefused(body) => tell_refusal(&mut story, body),
+            Event::ActionClosed(body) => tell_receipt(&mut story, body),
+            _ => Ok(()),
+        });
+    }
+    story
+}
+
+type Told = std::fmt::Result;
+
+fn tell_intent(story: &mut String, body: &writ_core::event::ActionIntended) -> Told {
+    let request = &body.request;
+    writeln!(
+        story,
+        "Agent {} asked to do {} ({}) at {}, acting for {}: {} {}.",
+        body.actor.agent,
+        request.operation,
+        request.effect.as_str(),
+        request.host,
+        body.actor.human,
+        request.method,
+        request.path
+    )?;
+    writeln!(story, "It was permitted.")?;
+    tell_keys(story, &body.keys)?;
+    tell_path(story, &body.tool_path)?;
+    writeln!(
+        story,
+        "Enforced by: {}. The intent was durable before any credential existed.",
+        body.assurance.as_str()
+    )
+}
+
+fn tell_refusal(story: &mut String, body: &writ_core::event::ActionRefused) -> Told {
+    match &body.request {
+        Some(request) => writeln!(
+            story,
+            "Agent {} asked to do {} ({}) at {}, acting for {}: {} {}.",
+            body.actor.agent,
+            request.operation,
+            request.effect.as_str(),
+            request.host,
+            body.actor.human,
+            request.method,
+            request.path
+        )?,
+        None => writeln!(
+            story,
+            "Agent {} asked for something that is no known operation, acting for {}.",
+            body.actor.agent, body.actor.human
+        )?,
+    }
+    writeln!(story, "It was refused: {} ({}).", body.reason.public_text(), body.reason.code())?;
+    if let Some(keys) = &body.keys {
+        tell_keys(story, keys)?;
+    }
+    tell_path(story, &body.tool_path)?;
+    writeln!(story, "Nothing was sent to the service, and no credential was minted.")?;
+    writeln!(story, "hint: {}", body.reason.hint())
+}
+
+fn tell_receipt(story: &mut String, body: &writ_core::event::ActionClosed) -> Told {
+    let status = body.status.map_or(String::new(), |status| format!(" with status {status}"));
+    let because = body.reason.map_or(String::new(), |reason| format!(", because {}", reason.public_text()));
+    writeln!(
+        story,
+        "It {}{status}{because}, after {}; {} bytes up, {} bytes down.",
+        outcome(body.outcome),
+        milliseconds(body.duration_us),
+        body.bytes_up,
+        body.bytes_down
+    )?;
+    let lease = body
+        .lease
+        .map_or("No credential was lent".to_owned(), |lease| format!("Lease {lease} was lent for it alone"));
+    writeln!(story, "{lease}{}.", fate(body.lease_fate))
+}
+
+fn tell_keys(story: &mut String, keys: &Keys) -> Told {
+    for (whose, key) in [("agent", &keys.agent), ("human", &keys.human)] {
+        let Key { permitted, policies } = key;
+        let word = if *permitted { "turned" } else { "did not turn" };
+        let by = if policies.is_empty() {
+            "no policy spoke".to_owned()
+        } else {
+            format!("by {}", policies.join(", "))
+        };
+        writeln!(story, "The {whose}'s key {word}: {by}.")?;
+    }
+    writeln!(story, "Policy set: {}.", short(&keys.policy_digest))
+}
+
+fn tell_path(story: &mut String, path: &[Hop]) -> Told {
+    let hop = |hop: &Hop| match hop.kind {
+        HopKind::Human => hop.name.clone(),
+        HopKind::Run => format!("run {}", hop.name),
+        HopKind::Exec => hop.name.clone(),
+    };
+    writeln!(story, "The way there: {}.", path.iter().map(hop).collect::<Vec<_>>().join(" -> "))
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed => "completed",
+        Outcome::Failed => "failed",
+        Outcome::Cut => "was cut",
+        Outcome::Abandoned => "was abandoned",
+    }
+}
+
+fn fate(fate: LeaseFate) -> &'static str {
+    match fate {
+        LeaseFate::NotMinted => "",
+        LeaseFate::Standing => {
+            "; it is a standing credential, which lives on at its issuer, and the agent never saw it"
+        }
+        LeaseFate::Echoed => {
+            "; the service echoed it, and the echo was removed from the answer: treat it as exposed there"
+        }
+        LeaseFate::Unknown => {
+            "; whether a credential was lent is unknown, because the daemon stopped in between"
+        }
+    }
+}
+
+fn purpose(purpose: &str) -> String {
+    if purpose.is_empty() { String::new() } else { format!(", to {purpose}") }
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+fn milliseconds(micros: u64) -> String {
+    format!("{}.{:03} ms", micros / 1_000, micros % 1_000)
+}
