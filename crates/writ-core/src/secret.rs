@@ -71,6 +71,11 @@ impl Secret<str> {
         Ok(Self { memory: bytes.memory, form: PhantomData })
     }
 
+    /// The same secret as bytes.
+    pub fn into_bytes(self) -> Secret<[u8]> {
+        Secret { memory: self.memory, form: PhantomData }
+    }
+
     /// The text. Every call is on the review list.
     pub fn expose(&self) -> &str {
         // Checked when it was made; an empty answer would fail closed if that were ever untrue.

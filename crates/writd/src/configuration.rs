@@ -3,13 +3,14 @@
 //! A set with any problem in any file gives nothing; the one that is in force stays. Files are read in the order of
 //! their names, so that problems and digests do not depend on the folder.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use writ_catalog::Services;
+use writ_catalog::{CatalogStore, Services};
 use writ_core::config::{Place, Problems};
 use writ_core::{AgentName, Layout, Service};
 use writ_policy::PolicySet;
@@ -23,7 +24,7 @@ pub(crate) struct Configuration {
     /// Who may be started.
     pub(crate) agents: BTreeMap<AgentName, Arc<Agent>>,
     /// Who may do what.
-    pub(crate) policies: PolicySet,
+    pub(crate) policies: Arc<PolicySet>,
     /// SHA-256 over the names and contents of all files, hex.
     pub(crate) digest: String,
 }
@@ -40,8 +41,17 @@ impl Configuration {
         let policies = texts(&layout.policies(), "cedar", &mut problems);
         let digest = digest_of(&[&services, &agents, &policies]);
 
-        let agents = read_agents(&agents, &mut problems);
-        let named: Vec<_> = services.iter().map(|(path, text)| (path.to_string_lossy(), text.as_str())).collect();
+        let named: Vec<_> =
+            agents.iter().map(|(path, text)| (stem(path), path.to_string_lossy(), text.as_str())).collect();
+        let agents = writ_session::agents(
+            named.iter().map(|(stem, path, text)| (stem.as_ref(), path.as_ref(), *text)),
+        );
+        let agents = agents.unwrap_or_else(|more| {
+            problems.append(more);
+            BTreeMap::new()
+        });
+        let named: Vec<_> =
+            services.iter().map(|(path, text)| (path.to_string_lossy(), text.as_str())).collect();
         let services = Services::read(named.iter().map(|(path, text)| (path.as_ref(), *text)), &mut problems);
         // Policies are checked against the services; against none, each would seem to name the unknown.
         let policies = services.as_ref().and_then(|services| {
@@ -49,30 +59,23 @@ impl Configuration {
             PolicySet::load(&policies, &list).map_err(|more| problems.append(more)).ok()
         });
         match (problems.is_empty(), services, policies) {
-            (true, Some(services), Some(policies)) => Ok(Self { services, agents, policies, digest }),
+            (true, Some(services), Some(policies)) => {
+                Ok(Self { services, agents, policies: Arc::new(policies), digest })
+            }
             _ => Err(problems),
         }
     }
 
-    /// Settings that weaken safety, as `file-or-service: setting`.
+    /// Settings that weaken safety.
     pub(crate) fn dangers(&self) -> Vec<String> {
-        let services = self.services.iter().filter(|service| service.upstream.danger_plaintext_credential);
-        let plaintext = services.map(|service| format!("service {}: danger_plaintext_credential", service.name));
-        let bare = self.agents.values().filter(|agent| agent.terms.without_namespaces);
-        let bare = bare.map(|agent| format!("agent {}: danger.without_namespaces", agent.name));
-        plaintext.chain(bare).collect()
+        let services = CatalogStore::new(self.services.clone()).dangers();
+        services.into_iter().chain(self.agents.values().flat_map(|agent| named_dangers(agent))).collect()
     }
-}
 
-fn read_agents(files: &[Text], problems: &mut Problems) -> BTreeMap<AgentName, Arc<Agent>> {
-    let mut agents = BTreeMap::new();
-    for (path, text) in files {
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        if let Some(agent) = Agent::read(&name, &path.to_string_lossy(), text, problems) {
-            agents.insert(agent.name.clone(), Arc::new(agent));
-        }
+    /// Unix sockets that some agent's runs may connect to.
+    pub(crate) fn unix_sockets(&self) -> Vec<PathBuf> {
+        self.agents.values().flat_map(|agent| agent.terms.unix_sockets.iter().cloned()).collect()
     }
-    agents
 }
 
 /// The files of a folder with this ending, by name. A folder that is not there is an empty one; a file that cannot be
@@ -90,7 +93,8 @@ fn texts(folder: &Path, ending: &str, problems: &mut Problems) -> Vec<Text> {
         }
     };
     let paths = entries.flatten().map(|entry| entry.path());
-    let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|e| e == ending)).collect();
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|e| e == ending)).collect();
     paths.sort();
     let read = |path: PathBuf| match fs::read_to_string(&path) {
         Ok(text) => Some((path, text)),
@@ -100,6 +104,14 @@ fn texts(folder: &Path, ending: &str, problems: &mut Problems) -> Vec<Text> {
         }
     };
     paths.into_iter().filter_map(read).collect()
+}
+
+fn named_dangers(agent: &Agent) -> Vec<String> {
+    agent.dangers().into_iter().map(|danger| format!("agent {}: {danger}", agent.name)).collect()
+}
+
+fn stem(path: &Path) -> Cow<'_, str> {
+    path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default()
 }
 
 /// Over lengths, names and contents, so that no two sets look alike.
@@ -137,7 +149,11 @@ mod tests {
     fn an_empty_folder_is_a_set_that_permits_nothing() {
         let (_dir, layout) = set(&[]);
         let configuration = Configuration::read(&layout).unwrap();
-        assert!(configuration.services.is_empty() && configuration.agents.is_empty() && configuration.policies.is_empty());
+        assert!(
+            configuration.services.is_empty()
+                && configuration.agents.is_empty()
+                && configuration.policies.is_empty()
+        );
     }
 
     #[test]
@@ -153,7 +169,6 @@ mod tests {
 
     #[test]
     fn the_digest_follows_names_and_contents() {
-        
         let (_d1, l1) = set(&[("services/a.toml", SERVICE)]);
         let (_d2, l2) = set(&[("services/b.toml", SERVICE)]);
         assert_ne!(Configuration::read(&l1).unwrap().digest, Configuration::read(&l2).unwrap().digest);

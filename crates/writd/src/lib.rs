@@ -1,8 +1,22 @@
 //! The daemon. `assemble` knows every part; nobody else does.
 #![forbid(unsafe_code)]
 
+mod assemble;
 mod configuration;
+mod control;
+mod crossing;
+mod destinations;
+mod evidence;
 mod hardening;
 mod holder;
+mod kernel;
 mod notify;
+mod program;
+mod reload;
+mod runs;
 pub mod settings;
+mod tallies;
+mod trust;
+mod world;
+
+pub use program::{Refused, main};

@@ -8,7 +8,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// Sends a state such as `READY=1` or `STOPPING=1`. That nobody listens is no error.
 pub(crate) fn send(socket: Option<&OsStr>, state: &str) {
     let Some(path) = socket else { return };
-    let sent = address(path).and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    let sent =
+        address(path).and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     if let Err(error) = sent {
         tracing::warn!(target: "writ::writd", %error, "the service manager was not told");
     }

@@ -1,0 +1,275 @@
+//! The one place that knows every part: builds them in order, lets them run, and takes them down again.
+//!
+//! The order is the guarantee (G2). The evidence comes first, because nothing may happen unrecorded; then the kernel,
+//! which closes governed runs in; then whatever decides; last the doors: relay, resolver, control. Only then is the
+//! daemon ready. A failure anywhere before that ends it, and what the kernel holds stays closed.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use writ_broker::{Broker, Store, StoreKey};
+use writ_capture::resolver::{Names, Resolver, Sockets as ResolverSockets};
+use writ_capture::{Capture, CaptureSettings, Events, KernelEvent};
+use writ_catalog::CatalogStore;
+use writ_control::{Access, Server};
+use writ_core::event::{NodeStarted, NodeStopped};
+use writ_core::{Clock, IdSource, Layout};
+use writ_evidence::{Log, LogSettings};
+use writ_gate::{Gate, Ports, Record};
+use writ_host::{SystemClock, SystemIds, durable};
+use writ_policy::Engine;
+use writ_proxy::{Authorities, Relay, RelaySettings};
+use writ_session::Registry;
+
+use crate::configuration::Configuration;
+use crate::control::Control;
+use crate::crossing::{Hands, Lookups, Questioners};
+use crate::holder::Sockets;
+use crate::settings::Settings;
+use crate::tallies::Tallies;
+use crate::world::World;
+use crate::{destinations, kernel, notify, reload, runs};
+
+/// What the environment says, read once.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    /// `NOTIFY_SOCKET`.
+    pub(crate) notify: Option<OsString>,
+    /// `CREDENTIALS_DIRECTORY`.
+    pub(crate) credentials: Option<OsString>,
+}
+
+/// Runs the daemon until it is told to stop.
+pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surroundings) -> Result<()> {
+    let configuration = Configuration::read(&layout).map_err(crate::Refused::Configuration)?;
+    let (world, events) = build(layout, settings, configuration, &surroundings)?;
+    let sockets = Sockets::obtain(&world.layout.holder_socket())?;
+    world.capture.set_ports(sockets.relay_port()?, sockets.resolver_port()?)?;
+    announce(&world).await?;
+    runs::restore(&world).context("the kept sessions cannot be read")?;
+
+    let mut tasks = JoinSet::new();
+    doors(&world, sockets, &mut tasks)?;
+    tasks.spawn(kernel::record(Arc::clone(&world), events));
+    tasks.spawn(runs::expire(Arc::clone(&world)));
+    let reader = Arc::clone(&world);
+    tasks.spawn(async move {
+        tokio::select! { () = reader.events.run() => {}, () = reader.stop.cancelled() => {} }
+    });
+    world.ready.store(true, Ordering::Release);
+    notify::send(surroundings.notify.as_deref(), "READY=1");
+    tracing::info!(target: "writ::writd", version = env!("CARGO_PKG_VERSION"), "ready");
+
+    until_stopped(&world, &mut tasks).await?;
+    notify::send(surroundings.notify.as_deref(), "STOPPING=1");
+    stop(&world, tasks).await
+}
+
+/// Builds every part; nothing is served yet.
+fn build(
+    layout: Layout,
+    settings: Settings,
+    configuration: Configuration,
+    surroundings: &Surroundings,
+) -> Result<(Arc<World>, tokio::sync::mpsc::Receiver<KernelEvent>)> {
+    durable::folder(&layout.state(), 0o700)?;
+    durable::folder(&layout.run(), 0o755)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
+    let log_settings = LogSettings {
+        dir: layout.evidence(),
+        origin: format!("{}/evidence", settings.trust_domain),
+        key_file: layout.state().join("evidence.key"),
+    };
+    let log = Log::open(log_settings, Arc::clone(&clock)).context("the evidence log cannot be opened")?;
+    let tallies = Arc::new(Tallies::new(log.recorder()));
+    let record: Arc<dyn Record> = Arc::clone(&tallies) as _;
+
+    let capture = Arc::new(Capture::open(&capture_settings(&layout, &settings))?);
+    let (events, receiver) = Events::new(&capture)?;
+    let events = Arc::new(events);
+
+    let store = Arc::new(Store::open(layout.secrets(), store_key(&layout, surroundings)?)?);
+    let catalog = Arc::new(CatalogStore::new(configuration.services.clone()));
+    let engine = Arc::new(Engine::new(Arc::clone(&configuration.policies)));
+    let names = Arc::new(Names::new());
+    capture.set_destinations(&destinations::all(&catalog, &names))?;
+    capture.allow_unix(&configuration.unix_sockets())?;
+    let session_ports =
+        writ_session::Ports { record: Arc::clone(&record), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
+    let registry = Registry::new(layout.sessions(), settings.trust_domain.clone(), session_ports)?;
+    let registry = Arc::new(registry);
+
+    let gate = Gate::new(Ports {
+        identify: Arc::clone(&registry) as _,
+        catalog: Arc::clone(&catalog) as _,
+        decide: Arc::clone(&engine) as _,
+        mint: Arc::new(Broker::new(Arc::clone(&store))),
+        record: Arc::clone(&record),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    });
+    let authorities = Arc::new(Authorities::new(Arc::clone(&clock), Arc::clone(&ids)));
+    let hands = Hands {
+        capture: Arc::clone(&capture),
+        events: Arc::clone(&events),
+        names: Arc::clone(&names),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    };
+    let relay = Relay::new(RelaySettings::default(), gate, Arc::new(hands), Arc::clone(&authorities));
+    let started = clock.now();
+    let world = World {
+        layout,
+        settings,
+        clock,
+        ids,
+        log,
+        record,
+        tallies,
+        capture,
+        events,
+        names,
+        catalog,
+        engine,
+        store,
+        registry,
+        authorities,
+        relay,
+        configuration: ArcSwap::from_pointee(configuration),
+        reloading: tokio::sync::Mutex::new(()),
+        started,
+        ready: AtomicBool::new(false),
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    Ok((Arc::new(world), receiver))
+}
+
+/// Where the kernel's part of this installation lives.
+pub(crate) fn capture_settings(layout: &Layout, settings: &Settings) -> CaptureSettings {
+    CaptureSettings { cgroup: settings.cgroup.clone(), bpffs: layout.bpffs() }
+}
+
+/// The key of the secret store: from the service manager if it gives one, from a file otherwise.
+fn store_key(layout: &Layout, surroundings: &Surroundings) -> Result<StoreKey> {
+    let given = surroundings.credentials.as_deref().map(|folder| Path::new(folder).join("writ-store-key"));
+    Ok(match given.filter(|path| path.exists()) {
+        Some(path) => StoreKey::from_credential(&path)?,
+        None => StoreKey::from_file(&layout.state().join("store.key"))?,
+    })
+}
+
+/// Records the start and the configuration before anything can happen under them.
+async fn announce(world: &World) -> Result<()> {
+    let configuration = world.configuration.load_full();
+    let dangers = configuration.dangers();
+    for danger in &dangers {
+        tracing::warn!(target: "writ::writd", danger, "a setting weakens safety");
+    }
+    let assurance = world.capture.assurance();
+    let started = NodeStarted { assurance, dangers, version: env!("CARGO_PKG_VERSION").to_owned() };
+    world.record.fact(started.into()).await?;
+    world.record.fact(reload::loaded(&configuration, None).into()).await?;
+    Ok(())
+}
+
+/// Opens the relay, the resolver and the control socket.
+fn doors(world: &Arc<World>, sockets: Sockets, tasks: &mut JoinSet<()>) -> Result<()> {
+    let Sockets { relay, resolver_tcp, resolver_udp } = sockets;
+    for listener in relay {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (relay, stop) = (world.relay.clone(), world.stop.clone());
+        tasks.spawn(async move { relay.serve(listener, stop).await });
+    }
+    let lookups = Lookups {
+        registry: Arc::clone(&world.registry),
+        catalog: Arc::clone(&world.catalog),
+        engine: Arc::clone(&world.engine),
+        capture: Arc::clone(&world.capture),
+        record: Arc::clone(&world.record),
+    };
+    let resolver = Resolver {
+        names: Arc::clone(&world.names),
+        asker: Arc::new(lookups),
+        origins: Arc::new(Questioners(Arc::clone(&world.capture))),
+    };
+    for (tcp, udp) in resolver_tcp.into_iter().zip(resolver_udp) {
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
+        let sockets = ResolverSockets {
+            udp: tokio::net::UdpSocket::from_std(udp)?,
+            tcp: tokio::net::TcpListener::from_std(tcp)?,
+        };
+        let (resolver, stop) = (resolver.clone(), world.stop.clone());
+        tasks.spawn(async move {
+            if let Err(error) = resolver.serve(sockets, stop).await {
+                tracing::error!(target: "writ::capture", %error, "the resolver ended; names are refused");
+            }
+        });
+    }
+    let server = Server::bind(&world.layout.control_socket())?;
+    let (control, stop) = (Arc::new(Control(Arc::clone(world))), world.stop.clone());
+    let access = Access { group: administrators() };
+    tasks.spawn(async move { server.serve(control, access, stop).await });
+    Ok(())
+}
+
+/// The group `writ`, whose members may do what root may.
+fn administrators() -> Option<u32> {
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| line.strip_prefix("writ:")?.split(':').nth(1)?.parse().ok())
+}
+
+/// Serves until a signal to end comes, or a part ends by itself. SIGHUP reloads.
+async fn until_stopped(world: &Arc<World>, tasks: &mut JoinSet<()>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match reload::reload(world, 0).await {
+                Ok(_) => {}
+                Err(fault) => {
+                    for problem in &fault.problems {
+                        tracing::error!(target: "writ::writd", file = problem.file, line = problem.line, "{}", problem.what);
+                    }
+                    tracing::error!(target: "writ::writd", "{fault}");
+                }
+            },
+            Some(ended) = tasks.join_next() => {
+                // No part ends before it is told to: whatever this one served is refused from now on, so say so and end.
+                ended.context("a part of the daemon failed")?;
+                anyhow::bail!("a part of the daemon ended by itself; hint: see the log above");
+            }
+        }
+    }
+}
+
+/// Takes everything down in order; what the kernel holds stays closed.
+async fn stop(world: &Arc<World>, mut tasks: JoinSet<()>) -> Result<()> {
+    tracing::info!(target: "writ::writd", "stopping");
+    let open = world.relay.tally().open();
+    world.stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a part of the daemon failed")?;
+    }
+    world.tasks.close();
+    world.tasks.wait().await;
+    world.events.drain();
+    let stopped = NodeStopped { cut: u64::try_from(open).unwrap_or(u64::MAX) };
+    world.record.fact(stopped.into()).await?;
+    world.log.close().await.context("the evidence log did not close")?;
+    Ok(())
+}

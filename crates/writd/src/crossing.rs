@@ -1,0 +1,91 @@
+//! Where capture meets the rest: who is behind a socket, and which names a run may know.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use writ_capture::resolver::{Answer, Asker, Lookup, Names, Origins, Question, StandIn};
+use writ_capture::{Capture, Events, Origin};
+use writ_catalog::CatalogStore;
+use writ_core::event::ConnectionRefused;
+use writ_core::{Clock, ConnId, IdSource, Protocol, Reason, RunTag, Service};
+use writ_gate::{Conn, Decide, Destination, Handoff, Identify, Record};
+use writ_policy::Engine;
+use writ_session::Registry;
+
+use crate::destinations;
+
+/// Names the opener of each accepted connection from kernel facts.
+pub(crate) struct Hands {
+    pub(crate) capture: Arc<Capture>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+}
+
+impl Handoff for Hands {
+    fn conn(&self, accepted: BorrowedFd<'_>) -> Option<Conn> {
+        let Origin { address, run, process, .. } = self.capture.origin(accepted)?;
+        let name = self.names.name_of(address.ip());
+        let exec = self.events.lineage(&process);
+        let id = ConnId::new(self.clock.now(), &*self.ids);
+        Some(Conn { id, run, process, exec, destination: Destination { address, name } })
+    }
+}
+
+/// Names the run behind a question to the resolver.
+pub(crate) struct Questioners(pub(crate) Arc<Capture>);
+
+impl Origins for Questioners {
+    fn run_of_peer(&self, peer: SocketAddr) -> Option<RunTag> {
+        self.0.question(peer)?.run
+    }
+
+    fn run_of_socket(&self, accepted: BorrowedFd<'_>) -> Option<RunTag> {
+        self.0.origin(accepted)?.run
+    }
+}
+
+/// Decides which names a run may know: those of services that both keys could let it reach.
+pub(crate) struct Lookups {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) catalog: Arc<CatalogStore>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) capture: Arc<Capture>,
+    pub(crate) record: Arc<dyn Record>,
+}
+
+impl Asker for Lookups {
+    fn allowed(&self, question: &Question) -> Result<Answer, Reason> {
+        let session = self.registry.identify(question.run)?;
+        let services = self.catalog.services_at(&question.name);
+        let reachable = |service: &&Arc<Service>| self.engine.reach(&session, service).permits();
+        let service = services.iter().find(reachable).ok_or(Reason::NameRefused)?;
+        Ok(match service.protocol {
+            Protocol::Pass => Answer::Listed(service.addresses.clone()),
+            Protocol::Https | Protocol::Http | Protocol::Tcp => Answer::StandIn,
+        })
+    }
+
+    fn answered(&self, question: &Question, stand_in: StandIn) {
+        for rule in destinations::of_name(&self.catalog, &question.name, stand_in) {
+            if let Err(error) = self.capture.add_destination(&rule) {
+                tracing::error!(target: "writ::capture", %error, "a name cannot be reached");
+            }
+        }
+    }
+
+    fn refused(&self, lookup: Lookup) {
+        let session = lookup.run.and_then(|run| self.registry.of_run(run));
+        let event = ConnectionRefused {
+            actor: session.map(|live| live.session.actor()),
+            conn: None,
+            destination: lookup.name,
+            process: None,
+            reason: lookup.reason,
+            transport: "dns".to_owned(),
+        };
+        self.record.note(event.into());
+    }
+}

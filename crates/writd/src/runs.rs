@@ -1,0 +1,270 @@
+//! Runs from the first question of `writ run` to the last exit.
+//!
+//! A run is adopted first (cgroup, label, certificate authority) and has no session: whatever it tries is refused. Once
+//! the daemon has seen for itself that it is confined, the session opens. Each run has one watcher, which waits for its
+//! cgroup to become empty and then clears away everything that was made for it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use writ_control::api::{Prepared, RunOpen, RunOpened};
+use writ_control::{Answer, Caller, Class, Clearance, Fault, Opening};
+use writ_core::service::HostPattern;
+use writ_core::{Protocol, RunId, SecretName, Service, SessionId};
+use writ_gate::{Cause, Decide, Session, SessionFacts, limits};
+use writ_session::launch::Certificates;
+use writ_session::{Agent, Confinement, Live, OpenRequest, Peer, Program, program};
+
+use crate::trust;
+use crate::world::World;
+
+/// An adopted run that waits for its session. Dropped, it stays without one until its process ends.
+pub(crate) struct Adopted {
+    world: Arc<World>,
+    agent: Arc<Agent>,
+    peer: Arc<Peer>,
+    program: Program,
+    facts: SessionFacts,
+    ttl: Option<Duration>,
+}
+
+/// `run.open`.
+pub(crate) async fn open(
+    world: &Arc<World>,
+    by: &Clearance,
+    ask: RunOpen,
+) -> Result<(Prepared, Box<dyn Opening>), Fault> {
+    if !world.is_ready() {
+        return Err(writ_core::Reason::NotReady.into());
+    }
+    let agent = world.configuration.load().agents.get(&ask.agent).cloned();
+    let agent = agent.ok_or_else(|| {
+        Fault::missing("agent", &ask.agent).hint("register it with a file in `agents/`, then `writ reload`")
+    })?;
+    let ttl = ask.ttl.map(writ_core::units::Span::get);
+    let (peer, program) = attest(by.caller(), &ask).await?;
+    let (run, session) = (world.registry.new_run(), world.registry.new_session());
+    world.capture.create_run(run).map_err(|error| failed("capture.run", &error))?;
+    // From here on the watcher clears away whatever comes to be, however this ends.
+    watch(world, run, session);
+    world
+        .capture
+        .adopt(run, peer.pidfd(), peer.process())
+        .map_err(|error| failed("capture.adopt", &error))?;
+
+    let placeholder = Certificates { authority: PathBuf::new(), bundle: PathBuf::new(), truststore: None };
+    let mut prepared =
+        Prepared::new(&agent, &peer, &world.layout, placeholder).map_err(|error| refused(&error))?;
+    let human = peer.human(prepared.uid).map_err(|error| refused(&error))?;
+    let opened = world.clock.now();
+    let facts = SessionFacts {
+        id: session,
+        run,
+        spiffe_id: world.settings.trust_domain.run_id(&agent.name, run),
+        agent: agent.name.clone(),
+        human,
+        purpose: ask.purpose,
+        opened,
+        expires: opened.plus(ttl.unwrap_or(limits::SESSION_TTL_DEFAULT).min(agent.ttl_max)),
+        assurance: world.capture.assurance(),
+    };
+    prepared.certificates = certificates(world, &facts).await?;
+    prepared.variables.insert("WRIT_RUN".to_owned(), run.to_string());
+    prepared.variables.insert("WRIT_SPIFFE_ID".to_owned(), facts.spiffe_id.to_string());
+    let adopted = Adopted { world: Arc::clone(world), agent, peer, program, facts, ttl };
+    Ok((prepared, Box::new(adopted)))
+}
+
+impl Opening for Adopted {
+    fn ready(self: Box<Self>) -> Answer<'static, RunOpened> {
+        Box::pin(async move {
+            let Self { world, agent, peer, program, facts, ttl } = *self;
+            let confinement = Confinement::observe(&peer, facts.human.uid, agent.terms.without_namespaces)
+                .map_err(|e| refused(&e))?;
+            let request = OpenRequest {
+                agent: &agent,
+                run: facts.run,
+                session: facts.id,
+                human: facts.human,
+                purpose: facts.purpose,
+                ttl,
+                assurance: facts.assurance,
+                process: peer.process().clone(),
+                program,
+                confinement,
+            };
+            let live = world.registry.open(request).await.map_err(|error| refused(&error))?;
+            let facts = live.session.facts();
+            tracing::info!(target: "writ::session", session = %facts.id, agent = %facts.agent, "session opened");
+            Ok(RunOpened {
+                assurance: facts.assurance,
+                expires: facts.expires.into(),
+                human: facts.human.id.clone(),
+                run: facts.run,
+                session: facts.id,
+                spiffe_id: facts.spiffe_id.clone(),
+            })
+        })
+    }
+}
+
+/// Reads what the kernel and the user database say of the caller, and hashes its program: off the runtime's threads.
+async fn attest(caller: &Caller, ask: &RunOpen) -> Result<(Arc<Peer>, Program), Fault> {
+    let pidfd = caller.pidfd().try_clone_to_owned();
+    let (pid, uid, gid, files) = (caller.pid(), caller.uid(), caller.gid(), ask.files);
+    let work = move || -> Result<(Arc<Peer>, Program), Fault> {
+        let pidfd = pidfd.map_err(|error| failed("session.peer", &error))?;
+        let peer = Peer::behind(pidfd, pid, uid, gid).map_err(|error| refused(&error))?;
+        let program = program(&peer, files.program, files.script).map_err(|error| refused(&error))?;
+        Ok((Arc::new(peer), program))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| failed("session.peer", &error))?
+}
+
+/// Makes the session's authority and the files through which the run trusts it.
+async fn certificates(world: &Arc<World>, facts: &SessionFacts) -> Result<Certificates, Fault> {
+    let names = names(world, &Session::new(facts.clone()));
+    let ca = world.authorities.open(facts, &names).map_err(|error| failed("proxy.authority", &error))?;
+    let (world, run, session) = (Arc::clone(world), facts.run, facts.id);
+    let keep = move || -> Result<Certificates, Fault> {
+        let name = material_name(session)
+            .ok_or_else(|| Fault::local(Class::Failed, "broker.store", "no such name"))?;
+        let kept = world.store.internal().set(&name, &ca.material, world.clock.now());
+        kept.map_err(|error| failed("broker.store", &error))?;
+        trust::write(&world.layout, run, &ca.root_pem).map_err(|error| failed("session.files", &error))
+    };
+    tokio::task::spawn_blocking(keep).await.map_err(|error| failed("session.files", &error))?
+}
+
+/// The names for which the session's authority may speak: those of TLS services that both keys could let it reach.
+pub(crate) fn names(world: &World, session: &Session) -> Vec<HostPattern> {
+    let services = world.catalog.services();
+    let reachable = |service: &&Arc<Service>| {
+        service.protocol == Protocol::Https && world.engine.reach(session, service).permits()
+    };
+    services.iter().filter(reachable).flat_map(|service| service.hosts.iter().cloned()).collect()
+}
+
+/// Brings back the runs of before a restart, and ends those whose processes are gone.
+pub(crate) fn restore(world: &Arc<World>) -> Result<(), writ_session::Error> {
+    let restored = world.registry.restore()?;
+    for live in &restored.live {
+        if let Err(error) = resume(world, live) {
+            // Its TLS is gone, so it can do nothing; that is said once, here.
+            tracing::error!(target: "writ::session", session = %live.session.facts().id, %error, "a run is not resumed");
+        }
+    }
+    for path in restored.damaged {
+        tracing::error!(target: "writ::session", path = %path.display(), "a kept session is damaged; its run is refused");
+    }
+    // Runs without a session (it ended, or never opened) are cleared away when their last process exits.
+    for run in world.capture.runs().unwrap_or_default() {
+        if world.registry.of_run(run.tag()).is_none() {
+            watch(world, run, SessionId::from_bits(0));
+        }
+    }
+    Ok(())
+}
+
+fn resume(world: &Arc<World>, live: &Arc<Live>) -> anyhow::Result<()> {
+    let facts = live.session.facts();
+    if !world.capture.populated(facts.run)? {
+        world.registry.end(facts.id, Cause::Exited)?;
+        clear(world, facts.run, facts.id);
+        return Ok(());
+    }
+    watch(world, facts.run, facts.id);
+    world.capture.create_run(facts.run)?;
+    let name = material_name(facts.id).ok_or_else(|| anyhow::anyhow!("no such name"))?;
+    let material = world.store.internal().get(&name)?;
+    let material =
+        material.ok_or_else(|| anyhow::anyhow!("its certificate authority is not in the store"))?;
+    world.authorities.restore(facts, &names(world, &live.session), &material)?;
+    Ok(())
+}
+
+/// Waits for the run's last process, then ends its session and clears away what was made for it.
+fn watch(world: &Arc<World>, run: RunId, session: SessionId) {
+    let watched = Arc::clone(world);
+    world.tasks.spawn(async move {
+        let world = watched;
+        tokio::select! {
+            emptied = world.capture.emptied(run) => {
+                if let Err(error) = emptied {
+                    tracing::error!(target: "writ::session", %run, %error, "a run cannot be watched");
+                    return;
+                }
+            }
+            // The run goes on without the daemon; the next one watches it again.
+            () = world.stop.cancelled() => return,
+        }
+        // What it executed last is recorded before its end is.
+        world.events.drain();
+        if let Err(error) = world.registry.end(session, Cause::Exited) {
+            tracing::error!(target: "writ::session", %session, %error, "a session's end is not kept");
+        }
+        let done = tokio::task::spawn_blocking(move || clear(&world, run, session)).await;
+        if let Err(error) = done {
+            tracing::error!(target: "writ::session", %run, %error, "a run was not cleared away");
+        }
+    });
+}
+
+fn clear(world: &World, run: RunId, session: SessionId) {
+    world.authorities.close(session);
+    world.tallies.forget(session);
+    let report = |what: &str, error: &dyn std::fmt::Display| {
+        tracing::warn!(target: "writ::session", %run, %error, "{what} is left behind");
+    };
+    if let Some(name) = material_name(session)
+        && let Err(error) = world.store.internal().remove(&name)
+    {
+        report("a key", &error);
+    }
+    if let Err(error) = trust::remove(&world.layout, run) {
+        report("a folder", &error);
+    }
+    if let Err(error) = world.capture.forget_run(run) {
+        report("a cgroup", &error);
+    }
+}
+
+fn material_name(session: SessionId) -> Option<SecretName> {
+    SecretName::new(&format!("session-ca.{session}")).ok()
+}
+
+/// Ends sessions whose time has passed, until the daemon stops. Looks every second: time limits are wall-clock time,
+/// which may jump.
+pub(crate) async fn expire(world: Arc<World>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = world.stop.cancelled() => return,
+        }
+        if let Err(error) = world.registry.expire_due(world.clock.now()) {
+            tracing::error!(target: "writ::session", %error, "an expired session is still kept");
+        }
+    }
+}
+
+/// A fault of this host: what the operator can do is in the daemon's log.
+fn failed(code: &str, error: &dyn std::fmt::Display) -> Fault {
+    tracing::error!(target: "writ::session", code, %error, "a run was not opened");
+    Fault::local(Class::Failed, code, error.to_string())
+}
+
+/// What the caller did wrong, in the words of the session's error; its hint is cut off into the fault's own place.
+fn refused(error: &writ_session::Error) -> Fault {
+    let text = error.to_string();
+    let (message, hint) = match text.split_once("; hint: ") {
+        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+        None => (text, None),
+    };
+    let fault = Fault::caller(Class::Denied, "session.refused", message);
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
+}

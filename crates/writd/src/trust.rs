@@ -1,0 +1,53 @@
+//! What makes a run's TLS clients trust its session's authority: files below `/run/writ/runs/RUN`, readable by all.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use writ_core::{Layout, RunId};
+use writ_host::durable::{self, FileError};
+use writ_session::launch::Certificates;
+
+/// Where the system's roots lie on the distributions that we know; the first that is there is taken.
+const SYSTEM_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+];
+
+/// Writes the root alone, and together with the system's roots.
+pub(crate) fn write(layout: &Layout, run: RunId, root_pem: &str) -> Result<Certificates, FileError> {
+    let folder = folder(layout, run);
+    durable::folder(&layout.run(), 0o755)?;
+    durable::folder(&layout.run_files(), 0o755)?;
+    durable::folder(&folder, 0o755)?;
+    let (authority, bundle) = (folder.join("ca.pem"), folder.join("bundle.pem"));
+    durable::replace(&authority, root_pem.as_bytes(), 0o644)?;
+    let mut all = system_roots();
+    all.push_str(root_pem);
+    durable::replace(&bundle, all.as_bytes(), 0o644)?;
+    Ok(Certificates { authority, bundle, truststore: None })
+}
+
+/// Removes a run's files. That there are none is no error.
+pub(crate) fn remove(layout: &Layout, run: RunId) -> io::Result<()> {
+    match fs::remove_dir_all(folder(layout, run)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn folder(layout: &Layout, run: RunId) -> PathBuf {
+    layout.run_files().join(run.to_string())
+}
+
+/// The system's roots; none where the system has none, and then the run trusts its own authority alone.
+fn system_roots() -> String {
+    let bundle = SYSTEM_BUNDLES.iter().map(Path::new).find_map(|path| fs::read_to_string(path).ok());
+    let mut text = bundle.unwrap_or_default();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}

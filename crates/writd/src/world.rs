@@ -1,0 +1,59 @@
+//! The parts of a running daemon, and the few facts that more than one of them needs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use writ_broker::Store;
+use writ_capture::resolver::Names;
+use writ_capture::{Capture, Events};
+use writ_catalog::CatalogStore;
+use writ_core::{Clock, IdSource, Layout, Timestamp};
+use writ_evidence::Log;
+use writ_gate::Record;
+use writ_policy::Engine;
+use writ_proxy::{Authorities, Relay};
+use writ_session::Registry;
+
+use crate::configuration::Configuration;
+use crate::settings::Settings;
+use crate::tallies::Tallies;
+
+/// Everything, assembled. Shared by reference.
+pub(crate) struct World {
+    pub(crate) layout: Layout,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) log: Log,
+    pub(crate) record: Arc<dyn Record>,
+    pub(crate) tallies: Arc<Tallies>,
+    pub(crate) capture: Arc<Capture>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) catalog: Arc<CatalogStore>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authorities: Arc<Authorities>,
+    pub(crate) relay: Relay,
+    /// The configuration in force. Changed only by `reload`, which puts its parts in force one after the other.
+    pub(crate) configuration: ArcSwap<Configuration>,
+    /// Held while a configuration is put in force.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
+    pub(crate) started: Timestamp,
+    pub(crate) ready: AtomicBool,
+    /// Cancelled when the daemon stops.
+    pub(crate) stop: CancellationToken,
+    /// Tasks that belong to no connection: watchers of runs.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl World {
+    /// Whether everything that must stand before an agent may act does.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.stop.is_cancelled()
+    }
+}
