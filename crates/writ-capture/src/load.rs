@@ -45,6 +45,9 @@ pub(crate) struct Maps {
 /// Loads against the pinned maps, or pins new ones, and attaches.
 pub(crate) fn load(bpffs: &Path, tree: &Tree) -> Result<Maps, Error> {
     let pins = Pins::new(bpffs)?;
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, |_, text| {
+        tracing::warn!(target: "writ::capture", "{}", text.trim_end());
+    })));
     let mut object = MaybeUninit::uninit();
     let mut open =
         skeleton::WritSkelBuilder::default().open(&mut object).map_err(Error::kernel("the object"))?;
@@ -126,7 +129,9 @@ impl Pins {
     /// A cgroup's link is updated in place, atomically. One whose cgroup is gone is replaced.
     fn cgroup(&self, name: &'static str, program: &mut ProgramMut<'_>, folder: i32) -> Result<(), Error> {
         let path = self.links.join(name);
-        if let Ok(mut link) = Link::open(&path) {
+        if path.exists()
+            && let Ok(mut link) = Link::open(&path)
+        {
             if link.update_prog(program).is_ok() {
                 link.disconnect();
                 return Ok(());

@@ -196,7 +196,8 @@ impl Host {
 
     /// The evidence, oldest first: `writ log` as JSON.
     pub fn log(&self) -> Vec<Value> {
-        self.json(["log", "--limit", "100000"])
+        let lines = self.json(["log", "--limit", "100000"]);
+        lines.into_iter().filter_map(|mut line| line.get_mut("leaf").map(Value::take)).collect()
     }
 
     /// Every byte of every file below the installation that an agent could ever see or that is evidence, for leak

@@ -81,7 +81,12 @@ fn build(
     surroundings: &Surroundings,
 ) -> Result<(Arc<World>, tokio::sync::mpsc::Receiver<KernelEvent>)> {
     durable::folder(&layout.state(), 0o700)?;
-    durable::folder(&layout.run(), 0o755)?;
+    // Below `--root` the parent may be missing too; ordinary users must be able to pass through it.
+    let run = layout.run();
+    if let Some(parent) = run.parent().filter(|parent| !parent.exists()) {
+        durable::folder(parent, 0o755)?;
+    }
+    durable::folder(&run, 0o755)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
     let log_settings = LogSettings {

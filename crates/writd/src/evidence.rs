@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use writ_control::api::{ActionQuery, Checkpoint, LeafText, LogQuery, Story};
 use writ_control::{Class, Clearance, Fault, LeafStream, Scope};
-use writ_core::event::{Event, Leaf};
 use writ_core::SessionId;
+use writ_core::event::{Event, Leaf};
 use writ_evidence::{Query, Reader, story};
 
 use crate::world::World;
