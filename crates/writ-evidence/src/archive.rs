@@ -40,9 +40,11 @@ impl Archive {
         let origin = key.verifier().name().to_owned();
         let note = storage.read(CHECKPOINT.as_ref()).map_err(Error::read)?;
         let empty = Checkpoint { origin, size: 0, root: CompactRange::default().root() };
-        let signed = match note {
-            Some(text) => open_note(&text, key.verifier())?,
-            None => empty,
+        let signed = if let Some(text) = note {
+            open_note(&text, key.verifier())?
+        } else {
+            fresh(&*storage)?;
+            empty
         };
         let mut archive = Self {
             storage,
@@ -188,33 +190,47 @@ impl Archive {
     }
 }
 
+/// A log without a checkpoint is one that never had any: a first segment at most, and files that were written before
+/// the first signature.
+fn fresh(storage: &dyn Storage) -> Result<(), Error> {
+    let pruned = segments(storage)?.keys().next().is_some_and(|first| *first > 0);
+    let tiles = !storage.list("tile/entries".as_ref()).map_err(Error::read)?.is_empty();
+    let lost = tiles && segments(storage)?.is_empty();
+    if pruned || lost {
+        return Err(Error::damaged("the checkpoint is gone, and there are leaves that it covered"));
+    }
+    Ok(())
+}
+
 pub(crate) fn open_note(note: &[u8], key: &VerifierKey) -> Result<Checkpoint, Error> {
     let text = std::str::from_utf8(note).map_err(|_| Error::damaged("the checkpoint is no text"))?;
     Checkpoint::open(text, key).map_err(Error::Checkpoint)
 }
 
-/// The first `width` hashes of a tile, from the full one or a partial one.
+/// The first `width` hashes of a tile, from the partial one of this width or the full one. The partial one comes first:
+/// after a crash a full one may stand there that no checkpoint covers, with any content.
 fn read_tile(storage: &dyn Storage, level: u32, index: u64, width: u64) -> Result<Vec<Hash>, Error> {
     if width == 0 {
         return Ok(Vec::new());
     }
     let read = |width| storage.read(&tile::hash_path(level, index, width)).map_err(Error::read);
-    let bytes = match read(WIDTH)? {
+    let bytes = match read(width)? {
         Some(bytes) => Some(bytes),
-        None => read(width)?,
+        None => read(WIDTH)?,
     };
     let missing = || Error::damaged(format!("tile {level}/{index} is missing or cut off"));
     let (hashes, _) = bytes.as_deref().ok_or_else(missing)?.as_chunks::<32>();
     hashes.get(..usize::try_from(width).unwrap_or(usize::MAX)).map(<[Hash]>::to_vec).ok_or_else(missing)
 }
 
-/// The entries of a bundle of which `width` are covered by the checkpoint: from the full bundle, or a partial one.
+/// The entries of a bundle of which `width` are covered by the checkpoint: from the partial bundle of this width, or
+/// the full one, in this order for the same reason as above.
 pub(crate) fn read_bundle(storage: &dyn Storage, index: u64, width: u64) -> Result<Vec<Vec<u8>>, Error> {
     let missing = || Error::damaged(format!("leaf {}: its bundle is missing", index * WIDTH));
-    let full = storage.read(&tile::entry_path(index, WIDTH)).map_err(Error::read)?;
-    let bytes = match full {
+    let partial = storage.read(&tile::entry_path(index, width)).map_err(Error::read)?;
+    let bytes = match partial {
         Some(bytes) => bytes,
-        None => storage.read(&tile::entry_path(index, width)).map_err(Error::read)?.ok_or_else(missing)?,
+        None => storage.read(&tile::entry_path(index, WIDTH)).map_err(Error::read)?.ok_or_else(missing)?,
     };
     let cut = || Error::damaged(format!("leaf {}: its bundle is cut off", index * WIDTH));
     let entries = tile::entries(&bytes).ok_or_else(cut)?;

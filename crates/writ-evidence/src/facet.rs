@@ -23,6 +23,7 @@ pub(crate) struct Facet {
 }
 
 impl Facet {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only three kinds belong to an action")]
     pub(crate) fn of(leaf: &Leaf) -> Self {
         let event = &leaf.event;
         let actor = event.actor();

@@ -1,10 +1,10 @@
 //! An index over the archive: which bundles hold what, and which intents are open.
 //!
-//! It is SQLite, and never the truth: lost, damaged or stale it is made anew from the archive. Bundles, not leaves,
+//! It is `SQLite`, and never the truth: lost, damaged or stale it is made anew from the archive. Bundles, not leaves,
 //! are indexed: a reader decodes the 256 leaves of a bundle that may hold what it looks for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -28,6 +28,7 @@ const SCHEMA: &str = "
     INSERT OR IGNORE INTO meta VALUES (0, 0);";
 
 pub(crate) struct Index {
+    path: PathBuf,
     connection: Mutex<Connection>,
 }
 
@@ -37,20 +38,11 @@ pub(crate) type Wanted = Vec<(&'static str, String)>;
 impl Index {
     /// Opens the index; one that cannot be used is begun anew.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let open = || -> rusqlite::Result<Connection> {
-            let connection = Connection::open(path)?;
-            connection.execute_batch(SCHEMA)?;
-            connection.query_row("SELECT size FROM meta", [], |row| row.get::<_, i64>(0))?;
-            Ok(connection)
-        };
-        let connection = open().or_else(|error| {
+        let connection = connect(path).or_else(|error| {
             tracing::warn!(target: "writ::evidence", %error, "the index is not usable and is made anew");
-            for ending in ["", "-wal", "-shm"] {
-                drop(std::fs::remove_file(format!("{}{ending}", path.display())));
-            }
-            open()
-        });
-        Ok(Self { connection: Mutex::new(connection.map_err(unusable)?) })
+            begin_anew(path)
+        })?;
+        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -64,8 +56,22 @@ impl Index {
         Ok(u64::try_from(size).unwrap_or(0))
     }
 
+    /// Reads what the archive has beyond the index; an index that cannot be used for that is made anew.
+    pub(crate) fn catch_up_or_rebuild(&self, storage: &dyn Storage, size: u64) -> Result<(), Error> {
+        match self.catch_up(storage, size) {
+            Err(Error::Disk { verb: INDEXED, .. }) => self.rebuild(storage, size),
+            done => done,
+        }
+    }
+
+    /// Makes the index anew from the archive of this size.
+    pub(crate) fn rebuild(&self, storage: &dyn Storage, size: u64) -> Result<(), Error> {
+        *self.lock() = begin_anew(&self.path)?;
+        self.catch_up(storage, size)
+    }
+
     /// Reads what the archive has beyond the index. An index that claims more than there is begins anew.
-    pub(crate) fn catch_up(&self, storage: &dyn Storage, size: u64) -> Result<(), Error> {
+    fn catch_up(&self, storage: &dyn Storage, size: u64) -> Result<(), Error> {
         let mut from = self.size()?;
         if from > size {
             self.clear()?;
@@ -161,11 +167,12 @@ impl Index {
         let mut values: Vec<rusqlite::types::Value> = vec![integer(from).into(), integer(since_us).into()];
         for (kind, value) in wanted {
             let at = values.len();
-            sql.push_str(&format!(
-                " AND EXISTS (SELECT 1 FROM facet WHERE facet.kind = ?{} AND facet.value = ?{} AND facet.n = bundle.n)",
-                at + 1,
-                at + 2
-            ));
+            let (kind_at, value_at) = (at + 1, at + 2);
+            sql.push_str(" AND EXISTS (SELECT 1 FROM facet WHERE facet.n = bundle.n");
+            for (column, place) in [("kind", kind_at), ("value", value_at)] {
+                sql.extend([" AND facet.", column, " = ?", &place.to_string()]);
+            }
+            sql.push(')');
             values.push((*kind).to_owned().into());
             values.push(value.clone().into());
         }
@@ -193,6 +200,27 @@ fn integer(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
+/// The verb of the errors that only the index has.
+const INDEXED: &str = "indexed";
+
 fn unusable(error: rusqlite::Error) -> Error {
-    Error::Disk { verb: "indexed", source: std::io::Error::other(error) }
+    Error::Disk { verb: INDEXED, source: std::io::Error::other(error) }
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open(path)?;
+        connection.execute_batch(SCHEMA)?;
+        connection.query_row("SELECT size FROM meta", [], |row| row.get::<_, i64>(0))?;
+        let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if check == "ok" { Ok(connection) } else { Err(rusqlite::Error::InvalidQuery) }
+    };
+    open().map_err(unusable)
+}
+
+fn begin_anew(path: &Path) -> Result<Connection, Error> {
+    for ending in ["", "-wal", "-shm"] {
+        drop(std::fs::remove_file(format!("{}{ending}", path.display())));
+    }
+    connect(path)
 }

@@ -22,6 +22,8 @@ pub mod story;
 mod tail;
 mod tile;
 pub mod tree;
+#[cfg(test)]
+mod trials;
 mod verify;
 
 pub use error::Error;

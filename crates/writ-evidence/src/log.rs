@@ -50,8 +50,8 @@ pub struct LogStatus {
     pub verifier_key: String,
 }
 
-/// An open log. Closed by [`Log::close`]; dropped without it, what was handed over is still made durable, and the
-/// archive catches up at the next start.
+/// An open log. Closed by [`Log::close`]; dropped without it, what was handed over is still made durable while a
+/// recorder is held, and the archive catches up at the next start.
 pub struct Log {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -72,9 +72,11 @@ pub(crate) struct Shared {
 
 impl Log {
     /// Opens or makes the log, recovers it, and closes what was left open.
+    #[expect(clippy::needless_pass_by_value, reason = "settings are written for this call alone")]
     pub fn open(settings: LogSettings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let storage: Arc<dyn Storage> = Arc::new(Disk::open(&settings.dir).map_err(Error::written)?);
-        let signer = signer(&settings)?;
+        let used = storage.read(crate::archive::CHECKPOINT.as_ref()).map_err(Error::read)?.is_some();
+        let signer = signer(&settings, used)?;
         let index = Index::open(&settings.dir.join("index.sqlite"))?;
         Self::assemble(storage, signer, index, clock)
     }
@@ -88,7 +90,7 @@ impl Log {
         let mut archive = Archive::open(Arc::clone(&storage), signer)?;
         let mut recovered = recovery::read(&*storage, &archive)?;
         let archived = archive.size();
-        index.catch_up(&*storage, archived)?;
+        index.catch_up_or_rebuild(&*storage, archived)?;
         let receipts = recovery::missing_receipts(index.open_intents()?, &recovered.leaves);
         recovery::put_in_order(&*storage, &*clock, &mut recovered, archived, receipts)?;
 
@@ -164,6 +166,21 @@ impl Log {
         (!held.1.is_empty()).then_some(held)
     }
 
+    /// Ends without making anything durable that is not, as when the process is killed.
+    #[cfg(test)]
+    pub(crate) fn kill(&self) {
+        self.shared.state.killed.store(true, Ordering::Release);
+        let (done, _) = oneshot::channel();
+        drop(self.shared.jobs.send(Job::Close(done)));
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(archiver) = lock(&self.shared.archiver).as_ref() {
+            archiver.unpark();
+        }
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            thread.join().unwrap();
+        }
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -194,6 +211,9 @@ impl Shared {
         *lock(&self.archiver) = Some(std::thread::current());
         while !self.stop.load(Ordering::Acquire) {
             std::thread::park_timeout(PERIOD);
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
             if let Err(error) = self.archive_new() {
                 // The segments keep everything; the next time tries again.
                 tracing::error!(target: "writ::evidence", %error, "no checkpoint could be made");
@@ -214,11 +234,14 @@ impl Shared {
         self.tail.archived(size);
         drop(archive);
         let base = size - fresh.len() as u64;
-        if self.index.size()? == base {
-            self.index.add(base, &fresh)?;
-        } else {
+        let added = match self.index.size() {
+            Ok(indexed) if indexed == base => self.index.add(base, &fresh),
             // An earlier attempt failed half-way.
-            self.index.catch_up(&*self.storage, size)?;
+            Ok(_) | Err(_) => self.index.catch_up_or_rebuild(&*self.storage, size),
+        };
+        if let Err(error) = added {
+            // Readers then see less for a while; the next time makes it good. The log itself does not depend on it.
+            tracing::error!(target: "writ::evidence", %error, "the index cannot be kept");
         }
         for (first, path) in crate::archive::segments(&*self.storage)? {
             // The one that is written stays, and so does any that holds what is not archived.
@@ -244,12 +267,24 @@ impl Recorder {
         }
         Ok(())
     }
+
+    /// Hands over what somebody waits for, unless too many wait already.
+    fn ask(&self, job: Job) -> Result<(), RecordError> {
+        let waiting = &self.0.state.waiting;
+        if waiting.fetch_add(1, Ordering::Relaxed) >= limits::EVIDENCE_QUEUE_MAX {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(RecordError("too many events wait for the disk".to_owned()));
+        }
+        self.hand_over(job).inspect_err(|_| {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
 }
 
 impl Record for Recorder {
     fn intent(&self, intent: ActionIntended) -> BoxFuture<'_, Result<Ticket, RecordError>> {
         let (reply, answer) = oneshot::channel();
-        let handed = self.refuses().and_then(|()| self.hand_over(Job::Intent(Box::new(intent), reply)));
+        let handed = self.refuses().and_then(|()| self.ask(Job::Intent(Box::new(intent), reply)));
         Box::pin(async move {
             handed?;
             answered(answer).await
@@ -265,7 +300,7 @@ impl Record for Recorder {
 
     fn fact(&self, event: Event) -> BoxFuture<'_, Result<(), RecordError>> {
         let (reply, answer) = oneshot::channel();
-        let handed = self.hand_over(Job::Fact(event, reply));
+        let handed = self.ask(Job::Fact(event, reply));
         Box::pin(async move {
             handed?;
             answered(answer).await
@@ -291,12 +326,13 @@ async fn answered<T>(answer: oneshot::Receiver<Result<T, RecordError>>) -> Resul
     }
 }
 
-/// The log's key: a seed of 32 bytes that is made on first use.
-fn signer(settings: &LogSettings) -> Result<Signer, Error> {
+/// The log's key: a seed of 32 bytes that is made on first use, and never for a log that has a signature.
+fn signer(settings: &LogSettings, used: bool) -> Result<Signer, Error> {
     let path = &settings.key_file;
     let refused = |why| Error::Key { path: path.clone(), why };
     let seed = match durable::read(path).map_err(|error| Error::read(error.source))? {
         Some(seed) => seed,
+        None if used => return Err(refused("it is gone, and the log was signed with it")),
         None => make_seed(path)?,
     };
     private(path).map_err(refused)?;
@@ -328,6 +364,16 @@ fn note_text(storage: &dyn Storage) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Otherwise the archive's thread would hold the log, and its lock, for ever.
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(archiver) = lock(&self.shared.archiver).as_ref() {
+            archiver.unpark();
+        }
+    }
 }
 
 impl std::fmt::Debug for Log {

@@ -46,6 +46,12 @@ pub(crate) fn read(storage: &dyn Storage, archive: &Archive) -> Result<Recovered
                 first - 1
             )));
         }
+        let end = *first + read.leaves.len() as u64;
+        if read.durable.min(until) > end {
+            return Err(Error::damaged(format!(
+                "leaf {end} cannot be read, and was durable when later ones were written"
+            )));
+        }
         for (leaf, seq) in read.leaves.iter().zip(*first..until) {
             if seq == next {
                 let facet = check(leaf, seq)?;
@@ -53,7 +59,7 @@ pub(crate) fn read(storage: &dyn Storage, archive: &Archive) -> Result<Recovered
                 next += 1;
             }
         }
-        last = Some((*first, read.end, *first + read.leaves.len() as u64, read.torn));
+        last = Some((*first, read.end, end, read.torn));
     }
     // Only the newest segment can be gone on with, and only if it ends where the log does.
     let torn = last.is_some_and(|(.., torn)| torn);
@@ -110,7 +116,7 @@ pub(crate) fn put_in_order(
     for (event, seq) in std::iter::once(needed.into()).chain(receipts).zip(first..) {
         let leaf = Leaf { event, seq, time: clock.now() };
         let bytes = leaf.encode().map_err(|error| Error::damaged(error.to_string()))?;
-        segment::frame(&mut records, seq, &bytes);
+        segment::frame(&mut records, seq, first, &bytes);
         leaves.push(Entry { facet: Facet::of(&leaf), bytes: bytes.into() });
     }
     let fits = recovered.segment.as_ref().is_some_and(|segment| segment.has_room(records.len()));

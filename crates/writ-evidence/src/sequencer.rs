@@ -21,7 +21,7 @@ use crate::storage::Storage;
 use crate::tail::{Entry, Tail};
 
 /// Bytes of one group at most: bounds how long the first of it waits.
-const GROUP_BYTES: usize = 1 << 20;
+const GROUP_BYTES: usize = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 /// Between two attempts while the disk refuses.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -38,12 +38,17 @@ pub(crate) enum Job {
 /// What others may know of the sequencer.
 #[derive(Debug, Default)]
 pub(crate) struct State {
+    /// Intents and facts that wait.
+    pub(crate) waiting: AtomicUsize,
     /// Notes that wait.
     pub(crate) notes: AtomicUsize,
     /// Notes dropped since the last count was recorded.
     pub(crate) dropped: AtomicU64,
     /// Whether the last attempt failed.
     pub(crate) refusing: AtomicBool,
+    /// Tests end the process without its threads' consent.
+    #[cfg(test)]
+    pub(crate) killed: AtomicBool,
     /// Bytes of all leaves.
     pub(crate) bytes: AtomicU64,
 }
@@ -82,6 +87,10 @@ impl Sequencer {
             while let Ok(job) = self.jobs.try_recv() {
                 kept.push_back(job);
             }
+            #[cfg(test)]
+            if self.state.killed.load(Ordering::Acquire) {
+                return;
+            }
             let mut closing = None;
             let group = self.group(&mut kept, &mut closing);
             let written = self.write(&group);
@@ -91,13 +100,20 @@ impl Sequencer {
                 Err(error) => {
                     tracing::error!(target: "writ::evidence", %error, "the disk refuses the evidence; actions are refused");
                     self.segment = None;
-                    refuse(group, &mut kept, &error);
+                    self.refuse(group, &mut kept, &error);
                     std::thread::park_timeout(RETRY);
+                    if kept.is_empty() {
+                        // Nothing here would find out that there is space again, so the next intent may.
+                        self.state.refusing.store(false, Ordering::Release);
+                    }
                 }
             }
             if let Some(done) = closing {
                 if kept.is_empty() {
-                    drop(done.send(()));
+                    // Whoever asked may have gone; the log is closed all the same.
+                    if done.send(()).is_err() {
+                        tracing::debug!(target: "writ::evidence", "closed, and nobody waited for it");
+                    }
                     return;
                 }
                 kept.push_back(Job::Close(done));
@@ -115,25 +131,64 @@ impl Sequencer {
         }
         while group.records.len() < GROUP_BYTES {
             let Some(job) = kept.pop_front() else { break };
-            let event = match job {
+            let (event, back): (Event, Back) = match job {
                 Job::Close(done) => {
                     *closing = Some(done);
                     continue;
                 }
-                Job::Intent(ref intent, _) => Event::ActionIntended(intent.clone()),
-                Job::Fact(ref event, _) | Job::Receipt(ref event) | Job::Note(ref event) => event.clone(),
+                Job::Intent(intent, reply) => (Event::ActionIntended(intent), Back::Intent(reply)),
+                Job::Fact(event, reply) => (event, Back::Fact(reply)),
+                Job::Receipt(event) => (event, Back::Receipt),
+                Job::Note(event) => (event, Back::Note),
             };
-            match encode(event, seq, &*self.clock) {
-                Ok(leaf) => {
-                    segment::frame(&mut group.records, seq, &leaf.bytes);
-                    group.leaves.push(leaf);
+            // The event goes through the leaf and back into its job: nothing is copied but its bytes.
+            let leaf = Leaf { event, seq, time: self.clock.now() };
+            let encoded = encode(&leaf);
+            let job = back.job(leaf.event);
+            match encoded {
+                Ok(entry) => {
+                    segment::frame(&mut group.records, seq, self.next, &entry.bytes);
+                    group.leaves.push(entry);
                     group.jobs.push(job);
                     seq += 1;
                 }
-                Err(error) => answer(job, &error),
+                Err(error) => self.answer(job, &error),
             }
         }
         group
+    }
+
+    /// Tells whoever waits for this event that it was not recorded.
+    fn answer(&self, job: Job, error: &RecordError) {
+        match job {
+            Job::Intent(_, reply) => {
+                self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+                drop(reply.send(Err(RecordError(error.0.clone()))));
+            }
+            Job::Fact(_, reply) => {
+                self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+                drop(reply.send(Err(RecordError(error.0.clone()))));
+            }
+            Job::Note(_) => {
+                tracing::error!(target: "writ::evidence", %error, "a note cannot be recorded");
+                self.state.notes.fetch_sub(1, Ordering::Relaxed);
+                self.state.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            Job::Receipt(_) | Job::Close(_) => {
+                tracing::error!(target: "writ::evidence", %error, "a receipt cannot be recorded; recovery will write one");
+            }
+        }
+    }
+
+    /// After a failed write: who waits is told, what nobody waits for is kept for the next attempt, in its order.
+    fn refuse(&self, group: Group, kept: &mut VecDeque<Job>, error: &std::io::Error) {
+        let error = RecordError(error.to_string());
+        for job in group.jobs.into_iter().rev() {
+            match job {
+                Job::Receipt(_) | Job::Note(_) | Job::Close(_) => kept.push_front(job),
+                Job::Intent(..) | Job::Fact(..) => self.answer(job, &error),
+            }
+        }
     }
 
     fn write(&mut self, group: &Group) -> std::io::Result<()> {
@@ -160,8 +215,14 @@ impl Sequencer {
         self.tail.push(first, group.leaves, segment);
         for (job, seq) in group.jobs.into_iter().zip(first..) {
             match job {
-                Job::Intent(intent, reply) => drop(reply.send(Ok(self.ticket(seq, intent)))),
-                Job::Fact(_, reply) => drop(reply.send(Ok(()))),
+                Job::Intent(intent, reply) => {
+                    self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+                    drop(reply.send(Ok(self.ticket(seq, intent))));
+                }
+                Job::Fact(_, reply) => {
+                    self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+                    drop(reply.send(Ok(())));
+                }
                 Job::Note(_) => {
                     self.state.notes.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -181,32 +242,30 @@ impl Sequencer {
     }
 }
 
-fn encode(event: Event, seq: u64, clock: &dyn Clock) -> Result<Entry, RecordError> {
-    let leaf = Leaf { event, seq, time: clock.now() };
+/// A job without its event.
+enum Back {
+    Intent(oneshot::Sender<Result<Ticket, RecordError>>),
+    Fact(oneshot::Sender<Result<(), RecordError>>),
+    Receipt,
+    Note,
+}
+
+impl Back {
+    fn job(self, event: Event) -> Job {
+        match (self, event) {
+            (Self::Intent(reply), Event::ActionIntended(intent)) => Job::Intent(intent, reply),
+            // Only an intent goes in as one; anything else would come back without anyone who waits.
+            (Self::Intent(_) | Self::Receipt, event) => Job::Receipt(event),
+            (Self::Fact(reply), event) => Job::Fact(event, reply),
+            (Self::Note, event) => Job::Note(event),
+        }
+    }
+}
+
+fn encode(leaf: &Leaf) -> Result<Entry, RecordError> {
     let bytes = leaf.encode().map_err(|error| RecordError(error.to_string()))?;
     if bytes.len() > limits::LEAF_BYTES_MAX {
         return Err(RecordError(format!("the event has {} bytes, more than a leaf may", bytes.len())));
     }
-    Ok(Entry { facet: Facet::of(&leaf), bytes: bytes.into() })
-}
-
-fn answer(job: Job, error: &RecordError) {
-    match job {
-        Job::Intent(_, reply) => drop(reply.send(Err(RecordError(error.0.clone())))),
-        Job::Fact(_, reply) => drop(reply.send(Err(RecordError(error.0.clone())))),
-        Job::Receipt(_) | Job::Note(_) | Job::Close(_) => {
-            tracing::error!(target: "writ::evidence", %error, "an event cannot be recorded");
-        }
-    }
-}
-
-/// After a failed write: who waits is told, what nobody waits for is kept for the next attempt, in its order.
-fn refuse(group: Group, kept: &mut VecDeque<Job>, error: &std::io::Error) {
-    let error = RecordError(error.to_string());
-    for job in group.jobs.into_iter().rev() {
-        match job {
-            Job::Receipt(_) | Job::Note(_) | Job::Close(_) => kept.push_front(job),
-            Job::Intent(..) | Job::Fact(..) => answer(job, &error),
-        }
-    }
+    Ok(Entry { facet: Facet::of(leaf), bytes: bytes.into() })
 }

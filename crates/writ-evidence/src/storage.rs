@@ -5,9 +5,13 @@
 //!   no metadata. If it fails, no such file is left.
 //! * `write_at` then `sync`: durable when `sync` returns. When either fails, any part of what was written since the last
 //!   sync may or may not be on disk.
-//! * `put` writes a whole file that need not be durable before `sync_all`; a crash may leave any content.
+//! * `put` writes a whole file that need not be durable before `sync_all`; a crash may leave any content. What is there
+//!   already with the same content is not touched: a file under a signed checkpoint never gets worse.
 //! * `replace` is atomic and durable.
 //! * `sync_all` makes everything `put` before it durable.
+
+#[cfg(test)]
+pub(crate) mod faulty;
 
 use std::fs::{self, File};
 use std::io;
@@ -38,13 +42,24 @@ pub(crate) trait StorageFile: Send {
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
+    /// Held by the one who writes, for as long as it lives.
+    _lock: Option<File>,
 }
 
 impl Disk {
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
         durable::folder(root, 0o700).map_err(|error| error.source)?;
         durable::folder(&root.join("segment"), 0o700).map_err(|error| error.source)?;
-        Ok(Self { root: root.to_owned() })
+        let lock = File::options().write(true).create(true).truncate(false).open(root.join("lock"))?;
+        // Two writers would give the same numbers to different events.
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| io::Error::other("another process has the log open"))?;
+        Ok(Self { root: root.to_owned(), _lock: Some(lock) })
+    }
+
+    /// The folder as it is, to read: nothing is made and nothing changed.
+    pub(crate) fn reading(root: &Path) -> Self {
+        Self { root: root.to_owned(), _lock: None }
     }
 }
 
@@ -75,7 +90,12 @@ impl Storage for Disk {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        File::create(&path)?.write_all_at(bytes, 0)
+        if durable::read(&path).is_ok_and(|found| found.as_deref() == Some(bytes)) {
+            return Ok(());
+        }
+        let written = path.with_added_extension("new");
+        File::create(&written)?.write_all_at(bytes, 0)?;
+        fs::rename(written, path)
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {

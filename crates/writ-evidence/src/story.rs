@@ -72,16 +72,17 @@ pub fn line(leaf: &Leaf) -> String {
 }
 
 /// The story of one action, from its leaves: who, for whom, what, both keys, lease, outcome.
+#[expect(clippy::wildcard_enum_match_arm, reason = "an action has three kinds of leaves")]
 pub fn why(leaves: &[Leaf]) -> String {
     let mut story = String::new();
     for leaf in leaves {
-        // Writing to a string cannot fail.
-        drop(match &leaf.event {
+        let told = match &leaf.event {
             Event::ActionIntended(body) => tell_intent(&mut story, body),
             Event::ActionRefused(body) => tell_refusal(&mut story, body),
             Event::ActionClosed(body) => tell_receipt(&mut story, body),
             _ => Ok(()),
-        });
+        };
+        debug_assert!(told.is_ok(), "writing to a string cannot fail");
     }
     story
 }
@@ -172,9 +173,8 @@ fn tell_keys(story: &mut String, keys: &Keys) -> Told {
 
 fn tell_path(story: &mut String, path: &[Hop]) -> Told {
     let hop = |hop: &Hop| match hop.kind {
-        HopKind::Human => hop.name.clone(),
+        HopKind::Human | HopKind::Exec => hop.name.clone(),
         HopKind::Run => format!("run {}", hop.name),
-        HopKind::Exec => hop.name.clone(),
     };
     writeln!(story, "The way there: {}.", path.iter().map(hop).collect::<Vec<_>>().join(" -> "))
 }

@@ -3,6 +3,9 @@
 //! A leaf is hashed with the prefix 0x00, a node with 0x01 (RFC 6962 section 2.1), so neither can stand for the other.
 //! Proofs are made and checked as in RFC 9162 sections 2.1.3 and 2.1.4.
 
+#[cfg(test)]
+mod vectors;
+
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// One SHA-256 hash.
@@ -26,7 +29,9 @@ pub fn empty_root() -> Hash {
 /// SHA-256 of the parts one after the other.
 pub(crate) fn hash(parts: &[&[u8]]) -> Hash {
     let mut context = Context::new(&SHA256);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     let mut out = [0u8; 32];
     out.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
     out
@@ -85,7 +90,9 @@ impl CompactRange {
 /// The root over these leaf hashes.
 pub fn root(leaves: &[Hash]) -> Hash {
     let mut range = CompactRange::default();
-    leaves.iter().for_each(|leaf| range.append(*leaf));
+    for leaf in leaves {
+        range.append(*leaf);
+    }
     range.root()
 }
 
@@ -194,18 +201,18 @@ pub struct Growth<'a> {
     pub new_root: &'a Hash,
 }
 
-/// Checks that one tree is a prefix of the other.
+/// Checks that one tree is a prefix of the other. The empty tree is one of any, so there is nothing to prove and a
+/// proof for it is refused.
 pub fn verify_consistency(growth: Growth<'_>, proof: &[Hash]) -> Result<(), ProofError> {
     let Growth { old_size, new_size, old_root, new_root } = growth;
-    if old_size > new_size {
+    if old_size > new_size || old_size == 0 {
         return Err(ProofError::Range);
     }
-    if old_size == new_size || old_size == 0 {
+    if old_size == new_size {
         if !proof.is_empty() {
             return Err(ProofError::Length);
         }
-        let same = if old_size == 0 { *old_root == empty_root() } else { old_root == new_root };
-        return if same { Ok(()) } else { Err(ProofError::Root) };
+        return if old_root == new_root { Ok(()) } else { Err(ProofError::Root) };
     }
     let (mut fnode, mut snode) = (old_size - 1, new_size - 1);
     while fnode & 1 == 1 {
@@ -237,5 +244,55 @@ pub fn verify_consistency(growth: Growth<'_>, proof: &[Hash]) -> Result<(), Proo
         (false, _) => Err(ProofError::Length),
         (true, false) => Err(ProofError::Root),
         (true, true) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// RFC 6962 section 2.1, word by word.
+    fn definition(leaves: &[Hash]) -> Hash {
+        match leaves {
+            [] => empty_root(),
+            [leaf] => *leaf,
+            _ => {
+                let (left, right) = leaves.split_at(split(leaves.len()));
+                node_hash(&definition(left), &definition(right))
+            }
+        }
+    }
+
+    fn hashes(count: usize) -> Vec<Hash> {
+        (0..count).map(|n| leaf_hash(&n.to_be_bytes())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn appending_gives_the_defined_root(count in 0usize..700) {
+            let leaves = hashes(count);
+            prop_assert_eq!(root(&leaves), definition(&leaves));
+        }
+
+        #[test]
+        fn proofs_verify_and_prove_nothing_else(count in 1usize..200, pick: prop::sample::Index, other: prop::sample::Index) {
+            let leaves = hashes(count);
+            let (index, old) = (pick.index(count), other.index(count + 1));
+            let (size, top) = (count as u64, root(&leaves));
+            let proof = inclusion_proof(&leaves, index).unwrap();
+            prop_assert!(verify_inclusion(&leaves[index], index as u64, size, &proof, &top).is_ok());
+            prop_assert!(verify_inclusion(&leaf_hash(b"other"), index as u64, size, &proof, &top).is_err());
+            let before = root(&leaves[..old]);
+            let proof = consistency_proof(&leaves, old).unwrap();
+            if old == 0 {
+                return Ok(());
+            }
+            let growth = Growth { old_size: old as u64, new_size: size, old_root: &before, new_root: &top };
+            prop_assert!(verify_consistency(growth, &proof).is_ok());
+            let forged = Growth { old_root: &leaf_hash(b"other"), ..growth };
+            prop_assert!(verify_consistency(forged, &proof).is_err());
+        }
     }
 }

@@ -36,7 +36,14 @@ pub struct Report {
 ///
 /// The first thing that does not hold is the error; it names leaf, tile or file.
 pub fn verify(dir: &Path, key: &VerifierKey, older: Option<&str>) -> Result<Report, Error> {
-    let storage = Disk::open(dir).map_err(Error::read)?;
+    verify_storage(&Disk::reading(dir), key, older)
+}
+
+pub(crate) fn verify_storage(
+    storage: &dyn Storage,
+    key: &VerifierKey,
+    older: Option<&str>,
+) -> Result<Report, Error> {
     let note = storage.read(CHECKPOINT.as_ref()).map_err(Error::read)?;
     let note = note.ok_or_else(|| Error::damaged("there is no checkpoint"))?;
     let checkpoint = open_note(&note, key)?;
@@ -44,17 +51,17 @@ pub fn verify(dir: &Path, key: &VerifierKey, older: Option<&str>) -> Result<Repo
     let mut hashes = Vec::new();
     for bundle in 0..checkpoint.size.div_ceil(WIDTH) {
         let width = (checkpoint.size - bundle * WIDTH).min(WIDTH);
-        for leaf in read_bundle(&storage, bundle, width)? {
+        for leaf in read_bundle(storage, bundle, width)? {
             account.take(&leaf)?;
             hashes.push(leaf_hash(&leaf));
         }
     }
-    check_tiles(&storage, &hashes)?;
+    check_tiles(storage, &hashes)?;
     if root(&hashes) != checkpoint.root {
         return Err(Error::damaged("the leaves do not lead to the root that was signed"));
     }
     let since = older.map(|note| continues(note, key, &checkpoint, &hashes)).transpose()?;
-    let unsigned = tail(&storage, &mut account)?;
+    let unsigned = tail(storage, &mut account)?;
     let Account { actions, open, killed, .. } = account;
     Ok(Report { checkpoint, unsigned, actions, open: open.len() as u64, killed, since })
 }
@@ -71,6 +78,9 @@ pub fn verifier_of(origin: &str, key_file: &Path) -> Result<VerifierKey, Error> 
 
 fn continues(note: &str, key: &VerifierKey, now: &Checkpoint, hashes: &[Hash]) -> Result<u64, Error> {
     let old = open_note(note.as_bytes(), key)?;
+    if old.size == 0 {
+        return Ok(0);
+    }
     let size = usize::try_from(old.size).unwrap_or(usize::MAX);
     let lost = || {
         Error::damaged(format!(
@@ -100,6 +110,9 @@ fn check_tiles(storage: &dyn Storage, leaves: &[Hash]) -> Result<(), Error> {
         for (tile, index) in hashes.chunks(256).zip(0u64..) {
             let path = tile::hash_path(level, index, tile.len() as u64);
             let found = storage.read(&path).map_err(Error::read)?;
+            if level == 0 {
+                check_leaves(storage, tile, index)?;
+            }
             let full = storage.read(&tile::hash_path(level, index, WIDTH)).map_err(Error::read)?;
             let good = [found, full].into_iter().flatten().any(|bytes| bytes.starts_with(&tile.concat()));
             if !good {
@@ -116,6 +129,23 @@ fn check_tiles(storage: &dyn Storage, leaves: &[Hash]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Names the first leaf of a bundle that is not the one whose hash stands in its tile.
+fn check_leaves(storage: &dyn Storage, leaves: &[Hash], index: u64) -> Result<(), Error> {
+    let width = leaves.len() as u64;
+    let tile = match storage.read(&tile::hash_path(0, index, width)).map_err(Error::read)? {
+        Some(tile) => Some(tile),
+        None => storage.read(&tile::hash_path(0, index, WIDTH)).map_err(Error::read)?,
+    };
+    let tile = tile.unwrap_or_default();
+    let (hashes, _) = tile.as_chunks::<32>();
+    match leaves.iter().zip(hashes).position(|(leaf, hash)| leaf != hash) {
+        Some(at) => {
+            Err(Error::damaged(format!("leaf {} is not the one in its tile", index * WIDTH + at as u64)))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What is durable and not signed yet.
 fn tail(storage: &dyn Storage, account: &mut Account) -> Result<u64, Error> {
     let before = account.next;
@@ -125,6 +155,16 @@ fn tail(storage: &dyn Storage, account: &mut Account) -> Result<u64, Error> {
         let bytes = storage.read(path).map_err(Error::read)?.unwrap_or_default();
         let Some(read) = segment::read(&bytes) else { continue };
         let until = firsts.get(number + 1).copied().unwrap_or(u64::MAX);
+        let end = read.first + read.leaves.len() as u64;
+        if read.first > account.next || read.durable.min(until) > end {
+            if moved_on(storage, before)? {
+                break;
+            }
+            let lost = account.next.max(if read.first > account.next { 0 } else { end });
+            return Err(Error::damaged(format!(
+                "leaf {lost} is missing: it was durable, and no checkpoint covers it"
+            )));
+        }
         for (leaf, seq) in read.leaves.iter().zip(read.first..until) {
             if seq == account.next {
                 account.take(leaf)?;
@@ -132,6 +172,13 @@ fn tail(storage: &dyn Storage, account: &mut Account) -> Result<u64, Error> {
         }
     }
     Ok(account.next - before)
+}
+
+/// Whether a live log signed a newer checkpoint meanwhile, and may have removed segments that it covers.
+fn moved_on(storage: &dyn Storage, size: u64) -> Result<bool, Error> {
+    let note = storage.read(CHECKPOINT.as_ref()).map_err(Error::read)?.unwrap_or_default();
+    let newer = String::from_utf8(note).ok().and_then(|note| note.lines().nth(1)?.parse::<u64>().ok());
+    Ok(newer.is_some_and(|newer| newer > size))
 }
 
 /// Keeps account of the leaves one after the other.
@@ -147,6 +194,7 @@ struct Account {
 }
 
 impl Account {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "other kinds stand for themselves")]
     fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let seq = self.next;
         let bad = |what: &str| Err(Error::damaged(format!("leaf {seq}: {what}")));
@@ -172,6 +220,12 @@ impl Account {
                 return bad("the action had ended before");
             }
             Event::NodeStarted(_) => {
+                // Whoever opens a log closes what an earlier process left open before anything else.
+                if let Some((action, intent)) = self.open.iter().next() {
+                    return bad(&format!(
+                        "a start behind the intent of action {action} (leaf {intent}), which has no receipt"
+                    ));
+                }
                 self.killed += u64::from(self.running);
                 self.running = true;
             }
