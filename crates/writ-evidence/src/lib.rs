@@ -27,7 +27,7 @@ mod trials;
 mod verify;
 
 pub use error::Error;
-pub use log::{Log, LogSettings, LogStatus};
+pub use log::{Log, LogSettings, LogStatus, VERIFIER_KEY_FILE};
 pub use note::{Checkpoint, NoteError, Signer, VerifierKey};
 pub use query::{Query, Reader};
 pub use verify::{Report, verifier_of, verify};

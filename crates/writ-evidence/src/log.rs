@@ -24,6 +24,9 @@ use crate::tail::Tail;
 /// Between two checkpoints while there is something new.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// The log's verifier key lies in this file of its folder, for whoever takes a copy away.
+pub const VERIFIER_KEY_FILE: &str = "verifier-key";
+
 /// Where a log lies.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
@@ -87,6 +90,8 @@ impl Log {
         index: Index,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
+        let key = format!("{}\n", signer.verifier());
+        storage.replace(VERIFIER_KEY_FILE.as_ref(), key.as_bytes()).map_err(Error::written)?;
         let mut archive = Archive::open(Arc::clone(&storage), signer)?;
         let mut recovered = recovery::read(&*storage, &archive)?;
         let archived = archive.size();
@@ -185,12 +190,14 @@ impl Log {
         &self.shared
     }
 
-    /// Makes everything durable, signs a last checkpoint over it, and ends the log's threads.
+    /// Makes everything durable, signs a last checkpoint over it, and ends the log's threads. Gives up after
+    /// [`limits::EVIDENCE_TIMEOUT`] if the disk refuses.
     pub async fn close(&self) -> Result<(), Error> {
         let (done, closed) = oneshot::channel();
         let asked = self.shared.jobs.send(Job::Close(done));
-        if asked.is_ok() {
-            drop(closed.await);
+        if asked.is_ok() && tokio::time::timeout(limits::EVIDENCE_TIMEOUT, closed).await.is_err() {
+            // What is not durable by now is lost with the process; the next start closes the intents.
+            return Err(Error::written(std::io::Error::other("the disk refuses the last events")));
         }
         self.shared.stop.store(true, Ordering::Release);
         if let Some(archiver) = lock(&self.shared.archiver).as_ref() {
@@ -222,7 +229,7 @@ impl Shared {
     }
 
     /// Takes over what is durable, signs, indexes, and removes segments that are no longer needed.
-    fn archive_new(&self) -> Result<(), Error> {
+    pub(crate) fn archive_new(&self) -> Result<(), Error> {
         let mut archive = lock(&self.archive);
         let (fresh, segment) = self.tail.fresh();
         let known = usize::try_from(archive.size() - archive.signed().size).unwrap_or(usize::MAX);

@@ -81,7 +81,7 @@ impl Asker for Lookups {
         let event = ConnectionRefused {
             actor: session.map(|live| live.session.actor()),
             conn: None,
-            destination: lookup.name,
+            destination: lookup.name.trim_end_matches('.').to_owned(),
             process: None,
             reason: lookup.reason,
             transport: "dns".to_owned(),

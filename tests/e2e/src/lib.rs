@@ -10,10 +10,10 @@ use writ_testkit::{Forge, Host, wait};
 
 /// A host with everything running.
 pub struct World {
+    /// The forge. Ends first: it lies below the host's folder.
+    pub forge: Forge,
     /// Writ.
     pub host: Host,
-    /// The forge.
-    pub forge: Forge,
 }
 
 /// The services that the forge appears as.
@@ -113,7 +113,7 @@ impl World {
         host.configure("policies/world.cedar", POLICY);
         host.start();
         host.secret("forge-token", &forge.token());
-        Some(Self { host, forge })
+        Some(Self { forge, host })
     }
 
     /// Records of one kind, oldest first: their bodies.

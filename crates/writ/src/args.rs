@@ -1,0 +1,233 @@
+//! What can be typed. Help, completions, man pages and `docs/cli.md` are made from these types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use writ_core::units::Span;
+use writ_core::{ActionId, AgentName, HumanId, SecretName, ServiceName, SessionId};
+
+/// Runtime IAM for AI agents: start agents, see what they did, and say what they may do.
+#[derive(Debug, Parser)]
+#[command(name = "writ", version, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// The installation to use: everything lies below this folder.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// Print results as JSON on stdout, failures as JSON on stderr.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Whether to use colours; `auto` means only on a terminal, and not if `NO_COLOR` is set.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a program as a run of an agent.
+    ///
+    /// The program replaces this process: terminal, signals and exit code are its own. It holds no secret and reaches
+    /// only what its agent and you may reach.
+    Run(Run),
+    /// List the live sessions.
+    Ps,
+    /// Read the evidence, one line per event.
+    Log(Log),
+    /// Tell the story of one action: who, for whom, what, both keys, lease, outcome.
+    Why {
+        /// The action, as `writ log` and refusals name it.
+        #[arg(value_name = "ACTION")]
+        action: ActionId,
+    },
+    /// Check the whole evidence log, offline.
+    Verify(Verify),
+    /// Keep the credentials that agents are lent.
+    #[command(subcommand)]
+    Secret(Secret),
+    /// Check, test and show policies.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// List, show and check services.
+    #[command(subcommand)]
+    Service(Service),
+    /// Examine the kernel, the host and the installation.
+    Doctor,
+    /// Have the daemon read its configuration again; a bad one is refused whole.
+    Reload,
+    /// Show the daemon's state. Ends with 1 if it is not ready.
+    Status,
+    /// End a session and cut what it has open.
+    Revoke {
+        /// The session, as `writ ps` names it.
+        #[arg(value_name = "SESSION")]
+        session: SessionId,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder.
+    Man {
+        /// The folder; it is made if it is missing.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The agent that this is a run of.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: AgentName,
+    /// What it is for; recorded, and policies can ask for it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) purpose: String,
+    /// How long it may last at most, as in `1h`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ttl: Option<Span>,
+    /// The program and its arguments.
+    #[arg(value_name = "COMMAND", required = true, last = true, num_args = 1..)]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// Go on with what is recorded from now on.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Of this session only.
+    #[arg(long, value_name = "SESSION")]
+    pub(crate) session: Option<SessionId>,
+    /// Of this agent only.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<AgentName>,
+    /// For this human only, as in `unix:alice`.
+    #[arg(long, value_name = "HUMAN")]
+    pub(crate) human: Option<HumanId>,
+    /// At this service only.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<ServiceName>,
+    /// Refusals only.
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// Not older than this: a length of time (`1h`), or a point in time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Since>,
+    /// The last so many.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u32>,
+}
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    Ago(Span),
+    At(writ_control::api::Time),
+}
+
+impl std::str::FromStr for Since {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let ago = text.parse().map(Self::Ago).ok();
+        ago.or_else(|| text.parse().map(Self::At).ok())
+            .ok_or("neither a length of time as in `1h` nor a point in time as in `2026-01-31T12:00:00Z`")
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The log's folder; the installation's own when absent.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// The verifier key that the checkpoint must be signed with; the one beside the log when absent.
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) key: Option<String>,
+    /// A checkpoint that was kept elsewhere: the log must still hold all that it covers, unchanged.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) since_checkpoint: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secret {
+    /// Store a secret, or replace it. The value is asked for, or read from stdin; one newline at its end is dropped.
+    Set {
+        /// Its name, as services refer to it.
+        #[arg(value_name = "NAME")]
+        name: SecretName,
+        /// Refused: see `command/secret.rs`.
+        #[arg(hide = true, num_args = 0.., allow_hyphen_values = true)]
+        refused: Vec<std::ffi::OsString>,
+    },
+    /// List the names. There is no way to read a value back.
+    List,
+    /// Remove a secret.
+    Rm {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        name: SecretName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Check the policies of a folder against the services, offline.
+    Check(PolicyFiles),
+    /// Decide the samples and compare the answers, offline.
+    Test {
+        #[command(flatten)]
+        files: PolicyFiles,
+        /// The folder of samples; `samples` below the policies' when absent.
+        #[arg(long, value_name = "DIR")]
+        samples: Option<PathBuf>,
+    },
+    /// Show the policies that the daemon has in force.
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyFiles {
+    /// The folder of `*.cedar` files; the installation's when absent.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// A folder of service files to check against; may be given more than once. The installation's when absent.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) services: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// List the services that the daemon has in force.
+    List,
+    /// Show one service and its operations.
+    Show {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        name: ServiceName,
+    },
+    /// Check service files, offline.
+    Check {
+        /// Folders of service files; the installation's when absent.
+        #[arg(value_name = "DIR")]
+        folders: Vec<PathBuf>,
+    },
+}
+
+/// A shell that completions are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}

@@ -1,0 +1,137 @@
+//! `writ policy`: check and test work on files, show asks the daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Serialize;
+use writ_client::Client;
+use writ_control::Class;
+use writ_core::Layout;
+use writ_policy::{Outcome, PolicySet, check, read_samples, run_samples};
+
+use crate::args::{Policy, PolicyFiles};
+use crate::event::short;
+use crate::failure::Failure;
+use crate::files;
+use crate::output::{Output, Style};
+
+pub(crate) async fn policy(
+    layout: &Layout,
+    client: &Client,
+    ask: Policy,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    match ask {
+        Policy::Check(ask) => checked(layout, ask, output),
+        Policy::Test { files, samples } => tested(layout, files, samples, output),
+        Policy::Show => show(client, output).await,
+    }
+}
+
+/// Folder of policies, and folders of services.
+fn folders(layout: &Layout, ask: PolicyFiles) -> (PathBuf, Vec<PathBuf>) {
+    let services = if ask.services.is_empty() { vec![layout.services()] } else { ask.services };
+    (ask.folder.unwrap_or_else(|| layout.policies()), services)
+}
+
+fn checked(layout: &Layout, ask: PolicyFiles, output: &mut Output) -> Result<ExitCode, Failure> {
+    let (folder, services) = folders(layout, ask);
+    let services = files::services(&services)?;
+    let checked = check(&files::read(&folder, "cedar")?, &services)
+        .map_err(|problems| Failure::invalid("the policies", &problems))?;
+    if output.is_json() {
+        output.object(&checked)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for warning in &checked.warnings {
+        output.note(&format!("warning: {warning}"));
+    }
+    let (policies, operations) = (checked.policies, checked.operations);
+    output.text(&format!(
+        "{policies} policies are valid against {operations} operations; digest {}",
+        checked.digest
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A sample's answer, as JSON.
+#[derive(Serialize)]
+struct Answered {
+    title: String,
+    file: String,
+    line: usize,
+    passed: bool,
+    permitted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    explanation: String,
+}
+
+impl From<&Outcome> for Answered {
+    fn from(outcome: &Outcome) -> Self {
+        let permitted = outcome.verdict.permits();
+        Self {
+            title: outcome.sample.title.clone(),
+            file: outcome.sample.place.file.to_string(),
+            line: outcome.sample.place.line,
+            passed: outcome.passed,
+            permitted,
+            reason: (!permitted).then(|| outcome.verdict.refusal().code()),
+            explanation: outcome.explanation.clone(),
+        }
+    }
+}
+
+fn tested(
+    layout: &Layout,
+    ask: PolicyFiles,
+    samples: Option<PathBuf>,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let (folder, services) = folders(layout, ask);
+    let services = files::services(&services)?;
+    let set = PolicySet::load(&files::read(&folder, "cedar")?, &services)
+        .map_err(|problems| Failure::invalid("the policies", &problems))?;
+    let samples = samples.unwrap_or_else(|| folder.join("samples"));
+    let samples = read_samples(&files::read(&samples, "toml")?, &services)
+        .map_err(|problems| Failure::invalid("the samples", &problems))?;
+    let report = run_samples(&Arc::new(set), &samples);
+    let answered: Vec<Answered> = report.outcomes.iter().map(Answered::from).collect();
+    if output.is_json() {
+        output.object(&answered)?;
+    } else {
+        for answer in &answered {
+            let (style, word) = if answer.passed { (Style::Good, "ok    ") } else { (Style::Bad, "FAILED") };
+            output.line(&[(style, word), (Style::Plain, &format!("  {}", answer.title))])?;
+            if !answer.passed {
+                let place = format!("        {}:{}", answer.file, answer.line);
+                output.line(&[(Style::Faint, &place)])?;
+                for line in answer.explanation.lines() {
+                    output.line(&[(Style::Plain, &format!("        {line}"))])?;
+                }
+            }
+        }
+    }
+    if report.passed() {
+        output.note(&format!("{} samples were answered as expected", answered.len()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let message = format!("{} of {} samples were answered otherwise", report.failures(), answered.len());
+    Err(Failure::new(Class::Invalid, "policy.samples_failed", message))
+}
+
+async fn show(client: &Client, output: &mut Output) -> Result<ExitCode, Failure> {
+    let view = client.policy_show().await?;
+    if output.is_json() {
+        output.object(&view)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for policy in &view.policies {
+        output.line(&[(Style::Faint, &format!("// {}", policy.id))])?;
+        output.text(policy.text.trim_end())?;
+        output.line(&[])?;
+    }
+    output.note(&format!("{} policies, digest {}", view.policies.len(), short(&view.digest)));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,114 @@
+//! `writ service`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use writ_client::Client;
+use writ_control::api::{ServiceDetail, ServiceRow, Services};
+use writ_core::{Layout, Placement};
+
+use crate::args::Service;
+use crate::failure::Failure;
+use crate::files;
+use crate::output::{Output, Style};
+use crate::table::Table;
+
+pub(crate) async fn service(
+    layout: &Layout,
+    client: &Client,
+    ask: Service,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    match ask {
+        Service::List => list(&client.service_list().await?, output),
+        Service::Show { name } => show(&client.service_show(&name).await?, output),
+        Service::Check { folders } => check(layout, folders, output),
+    }
+}
+
+fn list(services: &Services, output: &mut Output) -> Result<ExitCode, Failure> {
+    if output.is_json() {
+        output.object(services)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&["NAME", "PROTOCOL", "HOSTS", "PORTS", "OPERATIONS", "SECRET"]).right(&[4]);
+    for row in &services.services {
+        let name = if row.dangers.is_empty() { Style::Strong } else { Style::Warn };
+        table.row([
+            (name, row.name.to_string()),
+            (Style::Plain, protocol(row)),
+            (Style::Plain, row.hosts.join(", ")),
+            (Style::Plain, ports(row)),
+            (Style::Plain, row.operations.to_string()),
+            (Style::Plain, row.credential.as_ref().map_or_else(|| "-".into(), |c| c.secret.to_string())),
+        ]);
+    }
+    output.table(&table, "no services")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(detail: &ServiceDetail, output: &mut Output) -> Result<ExitCode, Failure> {
+    if output.is_json() {
+        output.object(detail)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = &detail.service;
+    output.line(&[(Style::Strong, row.name.as_str())])?;
+    let mut facts = vec![
+        ("protocol", protocol(row)),
+        ("hosts", row.hosts.join(", ")),
+        ("addresses", detail.addresses.join(", ")),
+        ("ports", ports(row)),
+        ("upstream", detail.upstream.clone().unwrap_or_default()),
+        ("CA file", detail.ca_file.clone().unwrap_or_default()),
+    ];
+    if let Some(credential) = &row.credential {
+        facts.push(("credential", format!("secret `{}` {}", credential.secret, place(&credential.place))));
+    }
+    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        output.line(&[(Style::Faint, &format!("  {name:<11}")), (Style::Plain, value)])?;
+    }
+    for danger in &row.dangers {
+        output.line(&[(Style::Warn, "  danger     "), (Style::Plain, danger)])?;
+    }
+    output.line(&[])?;
+    let mut table = Table::new(&["OPERATION", "EFFECT", "METHODS", "PATH"]);
+    for operation in &detail.operations {
+        let methods = if operation.methods.is_empty() { "any".into() } else { operation.methods.join(",") };
+        let effect = operation.effect.as_str().to_owned();
+        table.plain([operation.name.to_string(), effect, methods, operation.path.clone()]);
+    }
+    output.table(&table, "no operations")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(layout: &Layout, folders: Vec<PathBuf>, output: &mut Output) -> Result<ExitCode, Failure> {
+    let folders = if folders.is_empty() { vec![layout.services()] } else { folders };
+    let services = files::services(&folders)?;
+    if output.is_json() {
+        let services = services.iter().map(|service| service.as_ref().into()).collect();
+        output.object(&Services { services })?;
+    } else {
+        output.text(&format!("{} services are valid", services.len()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn protocol(row: &ServiceRow) -> String {
+    let value = serde_json::to_value(row.protocol).ok();
+    value.as_ref().and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned()
+}
+
+fn ports(row: &ServiceRow) -> String {
+    row.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn place(place: &Placement) -> String {
+    match place {
+        Placement::Bearer => "as bearer token".to_owned(),
+        Placement::Header(name) => format!("in the header `{name}`"),
+        Placement::Basic { user } => format!("as password of `{user}`"),
+        Placement::Query(name) => format!("in the query parameter `{name}`"),
+        Placement::Cookie(name) => format!("in the cookie `{name}`"),
+    }
+}
