@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Storage, StorageFile};
 
-type Files = BTreeMap<PathBuf, Vec<u8>>;
+/// Files by their path.
+pub(crate) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// What goes wrong, and at which changing step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
