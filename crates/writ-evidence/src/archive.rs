@@ -31,6 +31,8 @@ pub(crate) struct Archive {
     /// Tiles and bundles that were filled and are not written yet.
     full: Vec<(PathBuf, Vec<u8>)>,
     signed: Checkpoint,
+    /// Whether that checkpoint is on disk: not before the first of a new log.
+    published: bool,
 }
 
 impl Archive {
@@ -39,6 +41,7 @@ impl Archive {
     pub(crate) fn open(storage: Arc<dyn Storage>, key: Signer) -> Result<Self, Error> {
         let origin = key.verifier().name().to_owned();
         let note = storage.read(CHECKPOINT.as_ref()).map_err(Error::read)?;
+        let published = note.is_some();
         let empty = Checkpoint { origin, size: 0, root: CompactRange::default().root() };
         let signed = if let Some(text) = note {
             open_note(&text, key.verifier())?
@@ -54,6 +57,7 @@ impl Archive {
             levels: Vec::new(),
             full: Vec::new(),
             signed: signed.clone(),
+            published,
         };
         archive.resume(signed.size)?;
         if archive.range.root() != signed.root {
@@ -131,9 +135,10 @@ impl Archive {
         self.append_hash(level + 1, crate::tree::root(&hashes));
     }
 
-    /// Writes what is new, makes it durable, and signs a checkpoint over it. Nothing new: nothing is done.
+    /// Writes what is new, makes it durable, and signs a checkpoint over it. Nothing new: nothing is done; but a log that
+    /// has no checkpoint yet gets one, so that its absence is always a fault.
     pub(crate) fn sign(&mut self) -> Result<(), Error> {
-        if self.range.size() == self.signed.size {
+        if self.published && self.range.size() == self.signed.size {
             return Ok(());
         }
         for (path, bytes) in self.full.iter().chain(&self.partial()) {
@@ -146,6 +151,7 @@ impl Archive {
         let note = next.sign(&self.signer);
         self.storage.replace(CHECKPOINT.as_ref(), note.as_bytes()).map_err(Error::written)?;
         self.full.clear();
+        self.published = true;
         let before = std::mem::replace(&mut self.signed, next);
         self.prune(before.size);
         Ok(())

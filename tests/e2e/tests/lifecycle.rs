@@ -89,17 +89,20 @@ fn a_bad_configuration_is_refused_whole_and_the_old_one_stays() {
     let Some(world) = World::start("a_bad_configuration_is_refused_whole_and_the_old_one_stays") else {
         return;
     };
-    world.host.configure("services/extra.toml", "name = \"extra\"\nhosts = [\"extra.test\"]\nport = [443]\n");
-    world.host.configure(
-        "policies/bad.cedar",
-        "permit (principal, action == Writ::Action::\"forge/no.such\", resource);",
-    );
+    let refused = |parts: &[&str]| {
+        let refused = world.host.writ(["reload"]);
+        assert_eq!(refused.code, 3, "{refused:?}");
+        for part in parts {
+            assert!(refused.stderr.contains(part), "{part} is missing in:\n{}", refused.stderr);
+        }
+    };
+    let policy = "permit (principal, action == Writ::Action::\"forge/no.such\", resource);";
+    world.host.configure("policies/bad.cedar", policy);
     world.host.configure("agents/worse.toml", "owner = \"x\"\nttl_max = 30\n");
-    let refused = world.host.writ(["reload"]);
-    assert_eq!(refused.code, 3, "{refused:?}");
-    for part in ["extra.toml:3", "did you mean `ports`", "bad.cedar:1", "worse.toml:2"] {
-        assert!(refused.stderr.contains(part), "{part} is missing in:\n{}", refused.stderr);
-    }
+    refused(&["bad.cedar:1", "worse.toml:2", "length of time"]);
+    // Policies are checked against the services, so theirs come again once those are good.
+    world.host.configure("services/extra.toml", "name = \"extra\"\nhosts = [\"extra.test\"]\nport = [443]\n");
+    refused(&["extra.toml:3", "did you mean `ports`", "worse.toml:2"]);
     assert_eq!(world.host.run("coder", ["curl", "-sS", ISSUES]).ok(), "[]\n", "the old set is in force");
 
     for file in ["services/extra.toml", "policies/bad.cedar", "agents/worse.toml"] {
