@@ -214,3 +214,93 @@ fn short(digest: &str) -> &str {
 fn milliseconds(micros: u64) -> String {
     format!("{}.{:03} ms", micros / 1_000, micros % 1_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use writ_core::event::{ActionClosed, ActionRefused};
+    use writ_core::{LeaseId, Reason, Timestamp};
+
+    use super::*;
+    use crate::trials::intent;
+
+    fn leaf(event: impl Into<Event>) -> Leaf {
+        Leaf { event: event.into(), seq: 0, time: Timestamp::default() }
+    }
+
+    fn permitted() -> writ_core::event::ActionIntended {
+        let mut intent = intent(1);
+        intent.request.path = "/repos/site".into();
+        intent.tool_path = vec![
+            Hop { how: writ_core::event::Known::Observed, kind: HopKind::Human, name: "unix:ann".into() },
+            Hop { how: writ_core::event::Known::Observed, kind: HopKind::Exec, name: "/usr/bin/git".into() },
+        ];
+        intent
+    }
+
+    #[test]
+    fn an_action_is_told_from_request_to_lease() {
+        let intent = permitted();
+        let closed = ActionClosed {
+            outcome: Outcome::Completed,
+            reason: None,
+            status: Some(200),
+            bytes_up: 12,
+            bytes_down: 3_400,
+            duration_us: 41_250,
+            lease: Some(LeaseId::from_bits(9)),
+            lease_fate: LeaseFate::Standing,
+            ..writ_gate::abandoned(&intent, Reason::ClientGone)
+        };
+        let told = why(&[leaf(intent), leaf(closed.clone())]);
+        assert_eq!(
+            told,
+            "Agent coder asked to do forge/read (read) at forge.test, acting for unix:ann: GET /repos/site.\n\
+             It was permitted.\n\
+             The agent's key turned: by a.\n\
+             The human's key turned: by h.\n\
+             Policy set: 00.\n\
+             The way there: unix:ann -> /usr/bin/git.\n\
+             Enforced by: kernel. The intent was durable before any credential existed.\n\
+             It completed with status 200, after 41.250 ms; 12 bytes up, 3400 bytes down.\n\
+             Lease 00000000000000000000000009 was lent for it alone; it is a standing credential, which lives on at \
+             its issuer, and the agent never saw it.\n"
+        );
+        assert_eq!(
+            line(&leaf(closed)),
+            "coder for unix:ann completed 200 forge/read in 41.250 ms (00000000010000000000000001)"
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_which_key_did_not_turn_and_what_to_do() {
+        let intent = permitted();
+        let mut keys = intent.keys;
+        keys.human = Key { permitted: false, policies: vec![] };
+        let refused = ActionRefused {
+            action: intent.action,
+            actor: intent.actor,
+            assurance: intent.assurance,
+            conn: intent.conn,
+            keys: Some(keys),
+            process: intent.process,
+            reason: Reason::HumanNotPermitted,
+            request: Some(intent.request),
+            tool_path: intent.tool_path,
+        };
+        assert_eq!(
+            why(&[leaf(refused.clone())]),
+            "Agent coder asked to do forge/read (read) at forge.test, acting for unix:ann: GET /repos/site.\n\
+             It was refused: no policy permits the human behind this agent to do this (policy.human_not_permitted).\n\
+             The agent's key turned: by a.\n\
+             The human's key did not turn: no policy spoke.\n\
+             Policy set: 00.\n\
+             The way there: unix:ann -> /usr/bin/git.\n\
+             Nothing was sent to the service, and no credential was minted.\n\
+             hint: see `writ why`; add a permit for the human\n"
+        );
+        assert_eq!(
+            line(&leaf(refused)),
+            "coder for unix:ann REFUSED forge/read: policy.human_not_permitted (00000000010000000000000001)"
+        );
+    }
+}
