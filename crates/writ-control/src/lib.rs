@@ -6,8 +6,7 @@
 //!
 //! Not here: what the operations do (`writd`), and the calling side (`writ-client`). Invariants: no operation runs
 //! before [`access::clear`] said yes; a governed process is refused
-//! everything; no answer ever holds a secret's
-//! value.
+//! everything; no answer ever holds a secret's value.
 
 pub mod access;
 pub mod api;
