@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use writ_core::RunId;
 
 use crate::error::Error;
+use crate::syscall;
 
 /// The cgroup2 folders of one installation.
 #[derive(Debug, Clone)]
@@ -115,12 +115,12 @@ pub(crate) async fn emptied(folder: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::file("watch", &path)(error)),
     };
-    let watch = AsyncFd::with_interest(file, Interest::PRIORITY).map_err(Error::file("watch", &path))?;
+    let watch = syscall::watched(file).map_err(Error::file("watch", &path))?;
     // Looked at after the watch began, so that no change falls in between.
     while populated(folder)? {
         let mut change = watch.ready(Interest::PRIORITY).await.map_err(Error::file("watch", &path))?;
         // Reading is what re-arms it.
-        drop(rustix::io::pread(watch.get_ref(), &mut [0u8; 64], 0));
+        rustix::io::pread(watch.get_ref(), &mut [0u8; 64], 0).ok();
         change.clear_ready();
     }
     Ok(())
@@ -146,7 +146,7 @@ pub(crate) fn remove_when_empty(folder: &Path) -> Result<(), Error> {
 fn wait(watch: Option<&fs::File>) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let Some(file) = watch else { return };
-    drop(rustix::io::pread(file, &mut [0u8; 64], 0));
+    rustix::io::pread(file, &mut [0u8; 64], 0).ok();
     let bound = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    drop(poll(&mut [PollFd::new(file, PollFlags::PRI)], Some(&bound)));
+    poll(&mut [PollFd::new(file, PollFlags::PRI)], Some(&bound)).ok();
 }

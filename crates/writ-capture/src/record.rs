@@ -79,9 +79,9 @@ impl Origin {
         let ip = cursor.address()?;
         let run = RunTag::from_kernel(cursor.u64()?);
         let (cgroup, start_ns, cookie, _netns) = (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);
-        let (tgid, tid, generation) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
+        let (pid, tid, generation) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
         let address = SocketAddr::new(ip, cursor.u16()?);
-        Some(Self { address, run, process: process(tgid, start_ns, generation), tid, cgroup, cookie })
+        Some(Self { address, run, process: process(pid, start_ns, generation), tid, cgroup, cookie })
     }
 }
 

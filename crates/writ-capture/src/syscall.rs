@@ -1,9 +1,13 @@
 //! The few system calls that have no safe wrapper.
-#![expect(unsafe_code, reason = "getsockopt for a number that no wrapper knows")]
+#![expect(unsafe_code, reason = "what no safe wrapper offers")]
 
+use std::fs::File;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -23,6 +27,12 @@ pub(crate) fn netns_cookie() -> io::Result<u64> {
         )
     };
     if done == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A file whose priority events (`poll(2)`) can be awaited.
+pub(crate) fn watched(file: File) -> io::Result<AsyncFd<File>> {
+    // SAFETY: a `File` keeps its one descriptor open until it is dropped.
+    unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY) }.map_err(io::Error::from)
 }
 
 /// How many threads a process has.
