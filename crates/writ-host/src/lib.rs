@@ -5,6 +5,7 @@
 
 pub mod durable;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use writ_core::{Clock, IdSource, Timestamp};
@@ -26,20 +27,49 @@ impl Clock for SystemClock {
     }
 }
 
-/// Ids from the kernel's random number generator.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemIds;
+/// Ids from the kernel's random number generator, fetched for many ids at once: a relay makes several for each request.
+#[derive(Debug, Default)]
+pub struct SystemIds {
+    pool: Mutex<Vec<u128>>,
+}
+
+/// Ids fetched at once: 4 KiB of randomness.
+const IDS_AT_ONCE: usize = 256;
 
 impl IdSource for SystemIds {
-    #[expect(
-        clippy::panic,
-        reason = "no id may ever repeat, and getrandom(2) fails only on kernels that cannot run Writ"
-    )]
     fn random(&self) -> u128 {
-        let mut bytes = [0u8; 16];
-        if let Err(error) = getrandom::fill(&mut bytes) {
-            panic!("the kernel gives no randomness: {error}");
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = pool.pop() {
+            return id;
         }
-        u128::from_ne_bytes(bytes)
+        let mut bytes = [0u8; IDS_AT_ONCE * 16];
+        fill(&mut bytes);
+        let (ids, _) = bytes.as_chunks::<16>();
+        pool.extend(ids.iter().skip(1).map(|id| u128::from_ne_bytes(*id)));
+        ids.first().map_or(0, |id| u128::from_ne_bytes(*id))
+    }
+}
+
+#[expect(
+    clippy::panic,
+    reason = "no id may ever repeat, and getrandom(2) fails only on kernels that cannot run Writ"
+)]
+fn fill(bytes: &mut [u8]) {
+    if let Err(error) = getrandom::fill(bytes) {
+        panic!("the kernel gives no randomness: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_never_repeat_across_refills() {
+        let ids = SystemIds::default();
+        let seen: HashSet<u128> = (0..3 * IDS_AT_ONCE).map(|_| ids.random()).collect();
+        assert_eq!(seen.len(), 3 * IDS_AT_ONCE);
     }
 }

@@ -80,15 +80,9 @@ fn build(
     configuration: Configuration,
     surroundings: &Surroundings,
 ) -> Result<(Arc<World>, tokio::sync::mpsc::Receiver<KernelEvent>)> {
-    durable::folder(&layout.state(), 0o700)?;
-    // Below `--root` the parent may be missing too; ordinary users must be able to pass through it.
-    let run = layout.run();
-    if let Some(parent) = run.parent().filter(|parent| !parent.exists()) {
-        durable::folder(parent, 0o755)?;
-    }
-    durable::folder(&run, 0o755)?;
+    folders(&layout)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let ids: Arc<dyn IdSource> = Arc::new(SystemIds);
+    let ids: Arc<dyn IdSource> = Arc::new(SystemIds::default());
     let log_settings = LogSettings {
         dir: layout.evidence(),
         origin: format!("{}/evidence", settings.trust_domain),
@@ -107,7 +101,6 @@ fn build(
     let engine = Arc::new(Engine::new(Arc::clone(&configuration.policies)));
     let names = Arc::new(Names::new());
     capture.set_destinations(&destinations::all(&catalog, &names))?;
-    capture.allow_unix(&configuration.unix_sockets())?;
     let session_ports =
         writ_session::Ports { record: Arc::clone(&record), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
     let registry = Registry::new(layout.sessions(), settings.trust_domain.clone(), session_ports)?;
@@ -136,7 +129,6 @@ fn build(
         layout,
         settings,
         clock,
-        ids,
         log,
         record,
         tallies,
@@ -157,6 +149,17 @@ fn build(
         tasks: TaskTracker::new(),
     };
     Ok((Arc::new(world), receiver))
+}
+
+/// Makes the folders that everything below is kept in.
+fn folders(layout: &Layout) -> Result<(), durable::FileError> {
+    durable::folder(&layout.state(), 0o700)?;
+    // Below `--root` the parent may be missing too; ordinary users must be able to pass through it.
+    let run = layout.run();
+    if let Some(parent) = run.parent().filter(|parent| !parent.exists()) {
+        durable::folder(parent, 0o755)?;
+    }
+    durable::folder(&run, 0o755)
 }
 
 /// Where the kernel's part of this installation lives.

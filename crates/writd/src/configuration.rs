@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,7 +125,16 @@ fn digest_of(groups: &[&Vec<Text>]) -> String {
             context.update(part);
         }
     }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(context.finish().as_ref())
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
 }
 
 #[cfg(test)]

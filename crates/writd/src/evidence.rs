@@ -11,6 +11,7 @@ use writ_core::SessionId;
 use writ_core::event::{Event, Leaf};
 use writ_evidence::{Query, Reader, story};
 
+use crate::configuration::hex;
 use crate::world::World;
 
 /// Leaves at the most when nobody asked for a number.
@@ -87,7 +88,7 @@ pub(crate) fn checkpoint(world: &World) -> Option<Checkpoint> {
     let (checkpoint, text) = world.log.checkpoint()?;
     Some(Checkpoint {
         origin: checkpoint.origin,
-        root_hash: checkpoint.root.iter().map(|byte| format!("{byte:02x}")).collect(),
+        root_hash: hex(&checkpoint.root),
         size: checkpoint.size,
         text,
         verifier_key: world.log.status().verifier_key,

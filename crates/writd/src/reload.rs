@@ -51,7 +51,6 @@ fn put_in_force(world: &Arc<World>, configuration: Configuration) -> Result<Relo
     world.catalog.replace(configuration.services.clone());
     let rules = destinations::all(&world.catalog, &world.names);
     world.capture.set_destinations(&rules).map_err(|error| local(&error))?;
-    world.capture.allow_unix(&configuration.unix_sockets()).map_err(|error| local(&error))?;
     for live in world.registry.list() {
         let names = runs::names(world, &live.session);
         let changed = world.authorities.change(live.session.facts().id, &names);

@@ -48,6 +48,8 @@ pub(crate) async fn open(
     world.capture.create_run(run).map_err(|error| failed("capture.run", &error))?;
     // From here on the watcher clears away whatever comes to be, however this ends.
     watch(world, run, session);
+    let unix = world.capture.allow_unix(run, &agent.terms.unix_sockets);
+    unix.map_err(|error| failed("capture.run", &error))?;
     world
         .capture
         .adopt(run, peer.pidfd(), peer.process())
@@ -176,6 +178,7 @@ fn resume(world: &Arc<World>, live: &Arc<Live>) -> anyhow::Result<()> {
     }
     watch(world, facts.run, facts.id);
     world.capture.create_run(facts.run)?;
+    world.capture.allow_unix(facts.run, &live.start.terms.unix_sockets)?;
     let name = material_name(facts.id).ok_or_else(|| anyhow::anyhow!("no such name"))?;
     let material = world.store.internal().get(&name)?;
     let material =

@@ -55,13 +55,10 @@ impl Record for Tallies {
     }
 
     fn note(&self, event: Event) {
-        let session = match &event {
-            Event::ActionRefused(refused) => Some(refused.actor.session),
-            Event::ConnectionRefused(refused) => refused.actor.as_ref().map(|actor| actor.session),
-            _ => None,
-        };
-        if let Some(session) = session {
-            self.lock().entry(session).or_default().refused += 1;
+        if event.denied()
+            && let Some(actor) = event.actor()
+        {
+            self.lock().entry(actor.session).or_default().refused += 1;
         }
         self.inner.note(event);
     }

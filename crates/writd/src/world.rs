@@ -10,7 +10,7 @@ use writ_broker::Store;
 use writ_capture::resolver::Names;
 use writ_capture::{Capture, Events};
 use writ_catalog::CatalogStore;
-use writ_core::{Clock, IdSource, Layout, Timestamp};
+use writ_core::{Clock, Layout, Timestamp};
 use writ_evidence::Log;
 use writ_gate::Record;
 use writ_policy::Engine;
@@ -26,7 +26,6 @@ pub(crate) struct World {
     pub(crate) layout: Layout,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) log: Log,
     pub(crate) record: Arc<dyn Record>,
     pub(crate) tallies: Arc<Tallies>,

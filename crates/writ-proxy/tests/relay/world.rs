@@ -87,7 +87,7 @@ impl World {
         port: u16,
         listen: &str,
     ) -> Self {
-        let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+        let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds::default()));
         let session = Arc::new(Session::new(facts(&*clock)));
         let stranger = Arc::new(Session::new(facts(&*clock)));
         let log = Arc::new(Log::default());
@@ -145,10 +145,10 @@ impl World {
 
 fn facts(clock: &dyn Clock) -> SessionFacts {
     let now = clock.now();
-    let run = RunId::new(now, &SystemIds);
+    let run = RunId::new(now, &SystemIds::default());
     let agent = AgentName::new("tester").unwrap();
     SessionFacts {
-        id: SessionId::new(now, &SystemIds),
+        id: SessionId::new(now, &SystemIds::default()),
         run,
         spiffe_id: TrustDomain::new("writ.test").unwrap().run_id(&agent, run),
         agent,
@@ -176,7 +176,7 @@ impl Handoff for Fixed {
     fn conn(&self, _: BorrowedFd<'_>) -> Option<Conn> {
         let destination = self.destination.lock().unwrap().clone()?;
         Some(Conn {
-            id: ConnId::new(SystemClock.now(), &SystemIds),
+            id: ConnId::new(SystemClock.now(), &SystemIds::default()),
             run: Some(*self.run.lock().unwrap()),
             process: Process { exec_generation: 0, pid: 1, start_us: 1 },
             exec: Arc::from([]),
