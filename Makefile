@@ -5,12 +5,12 @@ TEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo "cargo nextest r
 
 demo: ## watch an agent act, be refused, and leave evidence
 	scripts/setup demo
-	cargo build --release --bins
+	cargo build --release -p writd -p writ
 	demo/run
 
 build: ## the two programs
 	scripts/setup build
-	cargo build --release --bins
+	cargo build --release -p writd -p writ
 
 test: lint ## everything that must hold; needs root for the kernel's part
 	scripts/setup test
@@ -24,7 +24,7 @@ lint:
 
 bench: ## the table of benches/README.md
 	scripts/setup bench
-	cargo build --release --bins
+	cargo build --release -p writd -p writ -p writ-bench
 	benches/run
 
 clean:

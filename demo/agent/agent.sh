@@ -3,7 +3,8 @@
 # injection would have it, it tries what it should not.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+bold='' plain=''
+[ -t 1 ] && bold=$(printf '\033[1m') plain=$(printf '\033[0m')
 say() { printf '\n%s-- agent: %s%s\n' "$bold" "$*" "$plain"; }
 work=$(mktemp -d) && cd "$work" || exit 1
 export GIT_TERMINAL_PROMPT=0

@@ -72,11 +72,6 @@ impl Configuration {
         let services = CatalogStore::new(self.services.clone()).dangers();
         services.into_iter().chain(self.agents.values().flat_map(|agent| named_dangers(agent))).collect()
     }
-
-    /// Unix sockets that some agent's runs may connect to.
-    pub(crate) fn unix_sockets(&self) -> Vec<PathBuf> {
-        self.agents.values().flat_map(|agent| agent.terms.unix_sockets.iter().cloned()).collect()
-    }
 }
 
 /// The files of a folder with this ending, by name. A folder that is not there is an empty one; a file that cannot be

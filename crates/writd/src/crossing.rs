@@ -26,9 +26,9 @@ pub(crate) struct Hands {
 
 impl Handoff for Hands {
     fn conn(&self, accepted: BorrowedFd<'_>) -> Option<Conn> {
-        let Origin { address, run, process, .. } = self.capture.origin(accepted)?;
+        let Origin { address, run, process, program, .. } = self.capture.origin(accepted)?;
         let name = self.names.name_of(address.ip());
-        let exec = self.events.lineage(&process);
+        let exec = program.map_or_else(|| Arc::from([]), |program| self.events.lineage(&program));
         let id = ConnId::new(self.clock.now(), &*self.ids);
         Some(Conn { id, run, process, exec, destination: Destination { address, name } })
     }

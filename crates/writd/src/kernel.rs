@@ -1,25 +1,50 @@
 //! What the kernel reports becomes evidence, and a process that left its run is ended.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Receiver;
 use writ_capture::KernelEvent;
 use writ_core::event::{ConnectionRefused, Event, ProcessExecuted};
-use writ_core::{Process, Reason};
+use writ_core::{Process, Reason, RunTag};
 
 use crate::world::World;
 
 /// Records kernel events until the daemon stops.
 pub(crate) async fn record(world: Arc<World>, mut events: Receiver<KernelEvent>) {
+    let mut sockets = Once::default();
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
             () = world.stop.cancelled() => None,
         };
         let Some(event) = event else { return };
+        if sockets.is_repeated(&event) {
+            continue;
+        }
         if let Some(event) = evidence(&world, event) {
             world.record.note(event);
         }
+    }
+}
+
+/// Refused Unix sockets are recorded once for a run and path: the C library asks for `nscd` before every lookup.
+#[derive(Default)]
+struct Once(HashSet<(RunTag, String)>);
+
+/// Runs and paths remembered; past it, everything is recorded again.
+const SOCKETS_MAX: usize = 65_536;
+
+impl Once {
+    fn is_repeated(&mut self, event: &KernelEvent) -> bool {
+        let KernelEvent::Refused { run, path, .. } = event else { return false };
+        if path.is_empty() {
+            return false;
+        }
+        if self.0.len() >= SOCKETS_MAX {
+            self.0.clear();
+        }
+        !self.0.insert((*run, path.clone()))
     }
 }
 
@@ -39,7 +64,8 @@ fn evidence(world: &World, event: KernelEvent) -> Option<Event> {
                 actor: live.map(|live| live.session.actor()),
                 conn: None,
                 destination,
-                process: Some(process),
+                // The egress filter sees packets, which may leave long after their sender went on.
+                process: (process.pid != 0).then_some(process),
                 reason,
                 transport,
             };

@@ -87,8 +87,9 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, char[UNIX_PATH_BYTES]);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct unix_grant);
 	__type(value, __u32);
 } unix_allowed SEC(".maps");
 
@@ -271,6 +272,15 @@ static __always_inline void set_ip6(struct bpf_sock_addr *ctx, __u32 a, __u32 b,
 	fields->user_ip6[3] = d;
 }
 
+/* Addresses that the resolver gives out (writ_core::synthetic). */
+static __always_inline int is_synthetic(const struct address *address)
+{
+	const __u32 *word = (const void *)address->bytes;
+	if (is_v4(address))
+		return address->bytes[12] == 198 && (address->bytes[13] & 0xfe) == 18;
+	return word[0] == bpf_htonl(0xfdb80728) && word[1] == bpf_htonl(0x2d800000);
+}
+
 /* Leads the socket to a port of the daemon, over the family that was asked for. */
 static __always_inline void redirect(struct bpf_sock_addr *ctx, const struct address *asked, __u16 port, int v6)
 {
@@ -306,6 +316,8 @@ static __always_inline int remember(struct bpf_sock_addr *ctx, const struct dest
 	origin->tgid = id >> 32;
 	origin->tid = id;
 	origin->exec_generation = label->exec_generation;
+	origin->program_start_ns = label->program_start_ns;
+	origin->program_tgid = label->program_tgid;
 	return 1;
 }
 
@@ -375,7 +387,7 @@ static __always_inline int take(struct bpf_sock_addr *ctx, const struct destinat
 }
 
 /* connect(2) for TCP and UDP, sendmsg(2) for UDP. */
-static __always_inline int decide(struct bpf_sock_addr *ctx, int v6)
+static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, int connecting)
 {
 	struct destination to = {};
 	struct run *run = 0;
@@ -404,27 +416,31 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int v6)
 		if (own_listener(ctx, &to, tag, tcp))
 			return ALLOW;
 	}
+	/* Resolvers connect datagram sockets to learn their own address and send nothing. What is sent all the same is
+	 * dropped and reported by the egress filter. */
+	if (connecting && !tcp && is_synthetic(&to.address))
+		return ALLOW;
 	return refuse(run, label, &to, ctx->protocol);
 }
 
 SEC("cgroup/connect4") int writ_connect4(struct bpf_sock_addr *ctx)
 {
-	return decide(ctx, 0);
+	return decide(ctx, 0, 1);
 }
 
 SEC("cgroup/connect6") int writ_connect6(struct bpf_sock_addr *ctx)
 {
-	return decide(ctx, 1);
+	return decide(ctx, 1, 1);
 }
 
 SEC("cgroup/sendmsg4") int writ_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return decide(ctx, 0);
+	return decide(ctx, 0, 0);
 }
 
 SEC("cgroup/sendmsg6") int writ_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return decide(ctx, 1);
+	return decide(ctx, 1, 0);
 }
 
 /* ---- what the program sees: the destination that it asked for ---- */
@@ -526,15 +542,19 @@ static __always_inline int unix_socket(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock_addr_kern *kern = bpf_cast_to_kern_ctx(ctx);
 	struct sockaddr_un *un = (struct sockaddr_un *)kern->uaddr;
-	char path[UNIX_PATH_BYTES] = {};
-	bpf_probe_read_kernel_str(path, sizeof(path), &un->sun_path);
-	if (path[0] && bpf_map_lookup_elem(&unix_allowed, path))
-		return ALLOW;
-	count(REFUSALS);
+	struct unix_grant grant = {};
 	struct run *run = 0;
 	struct label *label = 0;
-	if (!acting_run(&run, &label))
+	grant.run = acting_run(&run, &label);
+	if (!grant.run) {
+		count(REFUSALS);
 		return DENY;
+	}
+	bpf_probe_read_kernel_str(grant.path, sizeof(grant.path), &un->sun_path);
+	/* An abstract name begins with a zero and is never listed. */
+	if (grant.path[0] && bpf_map_lookup_elem(&unix_allowed, &grant))
+		return ALLOW;
+	count(REFUSALS);
 	if (!run)
 		return DENY;
 	if (!may_report(run))
@@ -543,7 +563,7 @@ static __always_inline int unix_socket(struct bpf_sock_addr *ctx)
 	if (!event)
 		return DENY;
 	event->protocol = NOT_INET + 1;
-	__builtin_memcpy(event->path, path, sizeof(path));
+	__builtin_memcpy(event->path, grant.path, sizeof(grant.path));
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return DENY;
 }
@@ -650,11 +670,36 @@ static __always_inline void note_question(struct __sk_buff *skb, __u32 at, __u32
 	bpf_map_update_elem(&questions, &flow, origin, BPF_ANY);
 }
 
+/* Whatever came so far dodged the hooks, or was a datagram on a connected socket. */
+static __always_inline void report_dropped(struct __sk_buff *skb, const struct address *address, __u8 protocol, __u32 at)
+{
+	__u64 cgroup = bpf_skb_cgroup_id(skb);
+	struct run *run = bpf_map_lookup_elem(&runs, &cgroup);
+	if (!run)
+		return;
+	if (!may_report(run))
+		return;
+	__u16 port = 0;
+	bpf_skb_load_bytes(skb, at + 2, &port, 2);
+	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		count(EVENTS_LOST);
+		return;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	event->kind = REFUSED;
+	event->run = run->run;
+	event->address = *address;
+	event->port = bpf_ntohs(port);
+	event->protocol = protocol;
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
 SEC("cgroup_skb/egress") int writ_egress(struct __sk_buff *skb)
 {
 	struct address to = {};
 	__u8 first = 0, protocol = 0;
-	__u32 at, wire;
+	__u32 at = 0, wire = 0;
 	if (bpf_skb_load_bytes(skb, 0, &first, 1))
 		goto drop;
 	if (first >> 4 == 4) {
@@ -682,6 +727,7 @@ SEC("cgroup_skb/egress") int writ_egress(struct __sk_buff *skb)
 		return ALLOW;
 drop:
 	count(EGRESS_DROPS);
+	report_dropped(skb, &to, protocol, at);
 	return DENY;
 }
 
@@ -708,7 +754,11 @@ int BPF_PROG(writ_exec, struct task_struct *task, int old_pid, struct linux_binp
 	struct label *label = bpf_task_storage_get(&task_label, task, 0, 0);
 	if (!label)
 		return 0;
+	__u64 before_start_ns = label->program_start_ns;
+	__u32 before_tgid = label->program_tgid;
 	label->exec_generation++;
+	label->program_start_ns = leader_start(task);
+	label->program_tgid = task->tgid;
 	if (!use_task_storage) {
 		__u32 tgid = task->tgid;
 		struct label copy = *label;
@@ -719,6 +769,8 @@ int BPF_PROG(writ_exec, struct task_struct *task, int old_pid, struct linux_binp
 		return 0;
 	event->parent = BPF_CORE_READ(task, real_parent, tgid);
 	event->exec_generation = label->exec_generation;
+	event->program_start_ns = before_start_ns;
+	event->program_tgid = before_tgid;
 	bpf_probe_read_kernel_str(event->path, sizeof(event->path), bprm->filename);
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
