@@ -65,8 +65,8 @@ impl Beginning {
         let head = format!(
             "POST {PREFIX}{operation} HTTP/1.1\r\nhost: writ\r\ncontent-type: {JSON}\r\ncontent-length: {length}\r\n\r\n"
         );
-        self.stream.write_all(head.as_bytes()).map_err(broken)?;
-        self.stream.write_all(&body).map_err(broken)?;
+        let request = [head.as_bytes(), &body].concat();
+        self.stream.write_all(&request).map_err(broken)?;
         let (status, answer) = self.answer()?;
         let unreadable = |error: serde_json::Error| ClientError::Unreadable(error.into());
         if status == 200 {

@@ -22,38 +22,29 @@ use crate::output::Output;
 
 /// Does what was asked, and says what the program ends with.
 pub(crate) fn execute(arguments: Arguments, output: &mut Output) -> Result<ExitCode, Failure> {
-    let layout = Layout::new(arguments.root);
+    let layout = &Layout::new(arguments.root);
+    let client = &Client::new(layout);
     match arguments.command {
-        // Before any runtime exists: the process becomes the program, and must have one thread.
-        Command::Run(ask) => run::run(&layout, ask),
+        // Without a runtime: the process becomes the program.
+        Command::Run(ask) => run::run(layout, ask),
+        Command::Ps => wait(session::list(client, output)),
+        Command::Log(ask) => wait(log::log(client, ask, output)),
+        Command::Why { action } => wait(log::why(client, action, output)),
+        Command::Verify(ask) => verify::verify(layout, ask, output),
+        Command::Secret(ask) => wait(secret::secret(client, ask, output)),
+        Command::Policy(ask) => wait(policy::policy(layout, client, ask, output)),
+        Command::Service(ask) => wait(service::service(layout, client, ask, output)),
+        Command::Doctor => wait(doctor::doctor(layout, client, output)),
+        Command::Reload => wait(status::reload(client, output)),
+        Command::Status => wait(status::status(client, output)),
+        Command::Revoke { session } => wait(session::revoke(client, session, output)),
         Command::Completions { shell } => generate::completions(shell, output),
         Command::Man { folder } => generate::manual(&folder, output),
-        Command::Verify(ask) => verify::verify(&layout, ask, output),
-        command => asynchronous(&layout, command, output),
     }
 }
 
-fn asynchronous(layout: &Layout, command: Command, output: &mut Output) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::caused("cli.runtime", "cannot start", &error))?;
-    runtime.block_on(async {
-        let client = Client::new(layout);
-        match command {
-            Command::Ps => session::list(&client, output).await,
-            Command::Revoke { session } => session::revoke(&client, session, output).await,
-            Command::Log(ask) => log::log(&client, ask, output).await,
-            Command::Why { action } => log::why(&client, action, output).await,
-            Command::Secret(ask) => secret::secret(&client, ask, output).await,
-            Command::Policy(ask) => policy::policy(layout, &client, ask, output).await,
-            Command::Service(ask) => service::service(layout, &client, ask, output).await,
-            Command::Doctor => doctor::doctor(layout, &client, output).await,
-            Command::Reload => status::reload(&client, output).await,
-            Command::Status => status::status(&client, output).await,
-            Command::Run(_) | Command::Completions { .. } | Command::Man { .. } | Command::Verify(_) => {
-                Ok(ExitCode::FAILURE)
-            }
-        }
-    })
+/// Waits on this thread; no other is started.
+fn wait(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::caused("cli.runtime", "cannot start", &error))?.block_on(command)
 }

@@ -20,11 +20,23 @@ pub(crate) fn line(leaf: &Leaf) -> Vec<(Style, String)> {
 
 fn style(event: &Event) -> Style {
     match event {
-        Event::ActionRefused(_) | Event::ConnectionRefused(_) | Event::ConfigRefused(_) => Style::Bad,
+        Event::ActionRefused(_)
+        | Event::ConnectionRefused(_)
+        | Event::ConfigRefused(_)
+        | Event::EvidenceDropped(_) => Style::Bad,
         Event::ActionClosed(closed) if closed.outcome != Outcome::Completed => Style::Warn,
         Event::NodeStarted(started) if !started.dangers.is_empty() => Style::Warn,
+        Event::SessionOpened(opened) if !opened.dangers.is_empty() => Style::Warn,
         Event::ActionIntended(_) | Event::ActionClosed(_) => Style::Good,
-        _ => Style::Plain,
+        Event::NodeStarted(_)
+        | Event::NodeStopped(_)
+        | Event::EvidenceRecovered(_)
+        | Event::ConfigLoaded(_)
+        | Event::SecretSet(_)
+        | Event::SecretRemoved(_)
+        | Event::SessionOpened(_)
+        | Event::SessionEnded(_)
+        | Event::ProcessExecuted(_) => Style::Plain,
     }
 }
 
@@ -37,7 +49,14 @@ fn actor(event: &Event) -> Option<&Actor> {
         Event::ActionRefused(e) => Some(&e.actor),
         Event::ActionIntended(e) => Some(&e.actor),
         Event::ActionClosed(e) => Some(&e.actor),
-        _ => None,
+        Event::NodeStarted(_)
+        | Event::NodeStopped(_)
+        | Event::EvidenceDropped(_)
+        | Event::EvidenceRecovered(_)
+        | Event::ConfigLoaded(_)
+        | Event::ConfigRefused(_)
+        | Event::SecretSet(_)
+        | Event::SecretRemoved(_) => None,
     }
 }
 
@@ -48,6 +67,13 @@ fn what(event: &Event) -> String {
             format!("version {}, assurance {}{dangers}", e.version, e.assurance.as_str())
         }
         Event::NodeStopped(e) => format!("{} actions cut", e.cut),
+        Event::EvidenceDropped(e) => format!("{} notes could not be recorded and are lost", e.count),
+        Event::EvidenceRecovered(e) => {
+            let (abandoned, replayed, cut) = (e.abandoned, e.replayed, e.cut);
+            format!(
+                "{replayed} records replayed, {abandoned} actions abandoned, {cut} unacknowledged cut off"
+            )
+        }
         Event::ConfigLoaded(e) => {
             format!(
                 "configuration {}, policies {}{}",
@@ -59,14 +85,15 @@ fn what(event: &Event) -> String {
         Event::ConfigRefused(e) => format!("{} problems, the old one stays{}", e.problems, by(e.uid)),
         Event::SecretSet(e) => format!("`{}` by uid {}", e.name, e.uid),
         Event::SecretRemoved(e) => format!("`{}` by uid {}", e.name, e.uid),
-        Event::EvidenceDropped(e) => format!("{} notes while the disk refused", e.count),
-        Event::EvidenceRecovered(e) => {
-            format!("{} records replayed, {} actions abandoned", e.replayed, e.abandoned)
-        }
         Event::SessionOpened(e) => {
             let purpose = some(" for ", &quoted(&e.purpose));
+            let dangers = some("; without: ", &e.dangers.join(", "));
             let (session, run) = (e.actor.session, e.actor.run);
-            format!("session {session}, run {run}, `{}`{purpose}, until {}", e.exe, local(e.expires_us))
+            format!(
+                "session {session}, run {run}, `{}`{purpose}, until {}{dangers}",
+                e.exe,
+                local(e.expires_us)
+            )
         }
         Event::SessionEnded(e) => format!("session {} {}", e.actor.session, e.cause),
         Event::ProcessExecuted(e) => format!("`{}` (pid {}, parent {})", e.exe, e.process.pid, e.parent),

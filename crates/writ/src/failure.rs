@@ -9,10 +9,12 @@ use writ_control::{Class, Fault};
 use writ_core::Origin;
 use writ_core::config::Problems;
 
+use crate::output::count;
+
 /// A failed command.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    fault: Fault,
+    fault: Box<Fault>,
     causes: Vec<String>,
 }
 
@@ -28,17 +30,35 @@ pub(crate) struct FailureJson<'a> {
 impl Failure {
     /// A failure on this side.
     pub(crate) fn new(class: Class, code: &str, message: impl Into<String>) -> Self {
-        Self { fault: Fault::local(class, code, message), causes: Vec::new() }
+        Self { fault: Box::new(Fault::local(class, code, message)), causes: Vec::new() }
     }
 
-    /// A failure with its cause.
+    /// A failure with its cause. A hint at the end of a cause becomes the failure's own.
     pub(crate) fn caused(code: &str, message: impl Into<String>, cause: &dyn Error) -> Self {
-        Self { causes: chain(Some(cause)), ..Self::new(Class::Failed, code, message) }
+        let mut failure = Self::new(Class::Failed, code, message);
+        for cause in chain(Some(cause)) {
+            let (cause, hint) = hinted(&cause);
+            failure.causes.push(cause.to_owned());
+            failure.fault.hint = failure.fault.hint.or_else(|| hint.map(str::to_owned));
+        }
+        failure
+    }
+
+    /// An error that is the failure itself.
+    pub(crate) fn of(code: &str, error: &dyn Error) -> Self {
+        let text = error.to_string();
+        let (message, hint) = hinted(&text);
+        let mut failure = match error.source() {
+            Some(cause) => Self::caused(code, message, cause),
+            None => Self::new(Class::Failed, code, message),
+        };
+        failure.fault.hint = hint.map(str::to_owned).or(failure.fault.hint);
+        failure
     }
 
     /// A command that was used wrongly.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { fault: Fault::caller(Class::Usage, "cli.usage", message), causes: Vec::new() }
+        Self { fault: Box::new(Fault::caller(Class::Usage, "cli.usage", message)), causes: Vec::new() }
     }
 
     /// The same with what to do about it.
@@ -49,9 +69,8 @@ impl Failure {
 
     /// Files that are wrong, each problem with its place.
     pub(crate) fn invalid(what: &str, problems: &Problems) -> Self {
-        let count = problems.len();
-        let noun = if count == 1 { "problem" } else { "problems" };
-        let mut failure = Self::new(Class::Invalid, "config.invalid", format!("{count} {noun} in {what}"));
+        let message = format!("{} in {what}", count(problems.len(), "problem"));
+        let mut failure = Self::new(Class::Invalid, "config.invalid", message);
         failure.fault.problems = problems.iter().map(FileProblem::from).collect();
         failure
     }
@@ -79,11 +98,16 @@ impl Failure {
             lines.push(format!("{place}: {}", problem.what));
             lines.extend(problem.hint.iter().map(|hint| format!("    hint: {hint}")));
         }
-        let causes: String = self.causes.iter().map(|cause| format!(": {cause}")).collect();
-        lines.push(format!("error: {}{causes}", self.fault.message));
+        let message = std::iter::once(&self.fault.message).chain(&self.causes);
+        lines.push(format!("error: {}", message.map(String::as_str).collect::<Vec<_>>().join(": ")));
         lines.extend(self.fault.hint.iter().map(|hint| format!("hint: {hint}")));
         lines
     }
+}
+
+/// What an error of a library says, and the hint that it ends in.
+fn hinted(text: &str) -> (&str, Option<&str>) {
+    text.split_once("; hint: ").map_or((text, None), |(text, hint)| (text, Some(hint)))
 }
 
 fn chain(mut next: Option<&dyn Error>) -> Vec<String> {
@@ -98,7 +122,7 @@ fn chain(mut next: Option<&dyn Error>) -> Vec<String> {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         if let ClientError::Fault(fault) = error {
-            return Self { fault, causes: Vec::new() };
+            return Self { fault: Box::new(fault), causes: Vec::new() };
         }
         let fault = Fault {
             class: error.class(),
@@ -108,6 +132,6 @@ impl From<ClientError> for Failure {
             origin: Origin::Local,
             problems: Vec::new(),
         };
-        Self { fault, causes: chain(error.source()) }
+        Self { fault: Box::new(fault), causes: chain(error.source()) }
     }
 }

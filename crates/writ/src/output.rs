@@ -77,7 +77,7 @@ impl Output {
 
     /// Text that is the result as it stands, such as a script.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.out.write_all(bytes).or_else(written)
+        self.out.write_all(bytes).or_else(|error| written(&error))
     }
 
     /// One line of the result.
@@ -105,12 +105,12 @@ impl Output {
     }
 
     fn write(&mut self, line: &str) -> Result<(), Failure> {
-        writeln!(self.out, "{line}").or_else(written)
+        writeln!(self.out, "{line}").or_else(|error| written(&error))
     }
 
     /// Sends what was printed on its way.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.out.flush().or_else(written)
+        self.out.flush().or_else(|error| written(&error))
     }
 
     /// Something worth knowing that is no result. Not said with `--json`.
@@ -136,11 +136,11 @@ impl Output {
 }
 
 /// Nobody reads on (`writ log | head`): no failure of ours.
-fn written(error: io::Error) -> Result<(), Failure> {
+fn written(error: &io::Error) -> Result<(), Failure> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Ok(());
     }
-    Err(Failure::caused("cli.output", "cannot write the result", &error))
+    Err(Failure::caused("cli.output", "cannot write the result", error))
 }
 
 #[expect(clippy::print_stderr, reason = "the one place that writes to stderr")]
@@ -154,6 +154,16 @@ fn paint(colored: bool, style: Style, text: &str) -> String {
     } else {
         text.to_owned()
     }
+}
+
+/// `1 service`, `2 services`.
+pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let plural = match noun.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{noun}s"),
+    };
+    format!("{number} {}", if number == 1 { noun } else { &plural })
 }
 
 /// The text without anything that a terminal would obey or that would hide what follows.

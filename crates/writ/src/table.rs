@@ -57,7 +57,8 @@ impl Table {
                 let (style, text) = cell;
                 let pad = " ".repeat(width.saturating_sub(text.chars().count()));
                 let shown = paint(*style, text);
-                line.push_str(&if *right { format!("{pad}{shown}  ") } else { format!("{shown}{pad}  ") });
+                let (first, second) = if *right { (&pad, &shown) } else { (&shown, &pad) };
+                line.extend([first, second, "  "]);
             }
             line.trim_end().to_owned()
         };

@@ -20,7 +20,7 @@ use crate::fault::{Class, Fault};
 pub(super) async fn answer(context: &Context, peer: &Connected, request: Request<Incoming>) -> Reply {
     let operation = match operation(&request) {
         Ok(operation) => operation,
-        Err(fault) => return reply::fault(&fault),
+        Err(fault) => return refuse(request, &fault).await,
     };
     let answer = timeout(limits::CONTROL_TIMEOUT, call(context, peer, operation, request)).await;
     let reply = answer.unwrap_or_else(|_| {
@@ -57,12 +57,12 @@ async fn call(
 ) -> Reply {
     let standing = match standing(context, peer).await {
         Ok(standing) => standing,
-        Err(fault) => return reply::fault(&fault),
+        Err(fault) => return refuse(request, &fault).await,
     };
     let cleared = access::clear(&context.access, operation, &peer.caller, standing);
     let by = match cleared {
         Ok(by) => by,
-        Err(fault) => return reply::fault(&fault),
+        Err(fault) => return refuse(request, &fault).await,
     };
     if operation == Operation::SecretSet {
         return reply::object(secret_set(context, &by, request).await);
@@ -151,30 +151,45 @@ async fn log_query(context: &Context, by: &Clearance, body: &[u8]) -> Reply {
 /// is ours is zeroed.
 async fn secret_set(context: &Context, by: &Clearance, request: Request<Incoming>) -> Result<Nothing, Fault> {
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if header(header::CONTENT_TYPE.as_str()) != Some(api::BYTES) {
-        return Err(unreadable(format!("the value must be the body itself, as `{}`", api::BYTES)));
-    }
-    let name = header(api::SECRET_NAME).ok_or_else(|| unreadable("the secret has no name"))?;
-    let name = SecretName::new(name).map_err(|error| unreadable(error.to_string()))?;
+    let is_bytes = header(header::CONTENT_TYPE.as_str()) == Some(api::BYTES);
+    let name = header(api::SECRET_NAME).map(SecretName::new);
     let mut value = Vec::with_capacity(limits::CONTROL_BODY_BYTES_MAX);
     let taken = take(request, |piece| {
         // The room was reserved above, so nothing is moved and no copy stays behind.
         value.extend_from_slice(&piece);
-        if let Ok(mut own) = piece.try_into_mut() {
-            own.as_mut().zeroize();
-        }
+        wipe(piece);
     });
-    if let Err(fault) = taken.await {
-        value.zeroize();
-        return Err(fault);
-    }
-    if value.is_empty() {
-        return Err(unreadable("the value is empty"));
-    }
+    let taken = taken.await;
+    let empty = value.is_empty();
+    // From here on it lies in secret memory, and where it came from is zeroed.
     let value = Secret::<[u8]>::new(value)
         .map_err(|error| Fault::local(Class::Failed, "control.no_memory", error.to_string()))?;
+    taken?;
+    if !is_bytes {
+        return Err(unreadable(format!("the value must be the body itself, as `{}`", api::BYTES)));
+    }
+    let name = name.ok_or_else(|| unreadable("the secret has no name"))?;
+    let name = name.map_err(|error| unreadable(error.to_string()))?;
+    if empty {
+        return Err(unreadable("the value is empty"));
+    }
     let value = value.into_text().ok_or_else(|| unreadable("the value is not UTF-8 text"))?;
     context.daemon.secret_set(by, name, value).await
+}
+
+/// A fault before the body was looked at. It is read all the same: a socket that is closed with something unread in
+/// it takes the answer away from the caller.
+async fn refuse(request: Request<Incoming>, fault: &Fault) -> Reply {
+    // Whether it broke off makes no difference to the answer.
+    let _read = timeout(limits::CONTROL_TIMEOUT, take(request, wipe)).await;
+    reply::fault(fault)
+}
+
+/// Zeroes a piece of a body, if nobody else holds it.
+fn wipe(piece: Bytes) {
+    if let Ok(mut own) = piece.try_into_mut() {
+        own.as_mut().zeroize();
+    }
 }
 
 async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Fault> {

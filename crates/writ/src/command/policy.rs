@@ -14,7 +14,7 @@ use crate::args::{Policy, PolicyFiles};
 use crate::event::short;
 use crate::failure::Failure;
 use crate::files;
-use crate::output::{Output, Style};
+use crate::output::{Output, Style, count};
 
 pub(crate) async fn policy(
     layout: &Layout,
@@ -47,11 +47,8 @@ fn checked(layout: &Layout, ask: PolicyFiles, output: &mut Output) -> Result<Exi
     for warning in &checked.warnings {
         output.note(&format!("warning: {warning}"));
     }
-    let (policies, operations) = (checked.policies, checked.operations);
-    output.text(&format!(
-        "{policies} policies are valid against {operations} operations; digest {}",
-        checked.digest
-    ))?;
+    let (policies, operations) = (count(checked.policies, "policy"), count(checked.operations, "operation"));
+    output.text(&format!("valid: {policies} against {operations}; digest {}", checked.digest))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,10 +111,10 @@ fn tested(
         }
     }
     if report.passed() {
-        output.note(&format!("{} samples were answered as expected", answered.len()));
+        output.note(&format!("{} answered as expected", count(answered.len(), "sample")));
         return Ok(ExitCode::SUCCESS);
     }
-    let message = format!("{} of {} samples were answered otherwise", report.failures(), answered.len());
+    let message = format!("{} of {} answered otherwise", report.failures(), count(answered.len(), "sample"));
     Err(Failure::new(Class::Invalid, "policy.samples_failed", message))
 }
 
@@ -132,6 +129,6 @@ async fn show(client: &Client, output: &mut Output) -> Result<ExitCode, Failure>
         output.text(policy.text.trim_end())?;
         output.line(&[])?;
     }
-    output.note(&format!("{} policies, digest {}", view.policies.len(), short(&view.digest)));
+    output.note(&format!("{}, digest {}", count(view.policies.len(), "policy"), short(&view.digest)));
     Ok(ExitCode::SUCCESS)
 }

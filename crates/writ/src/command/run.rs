@@ -4,10 +4,9 @@ use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 
 use writ_client::{Beginning, ClientError};
-use writ_control::Class;
 use writ_control::api::{Ask, Prepared, RunOpen};
 use writ_core::Layout;
-use writ_session::launch::{Command, Daemon, LaunchError, launch};
+use writ_session::launch::{Command, Daemon, launch};
 
 use crate::args::Run;
 use crate::failure::Failure;
@@ -31,7 +30,7 @@ pub(crate) fn run(layout: &Layout, ask: Run) -> Result<ExitCode, Failure> {
     let mut daemon = Launching { beginning, open, refused: None };
     let command = Command { program, arguments, environment: std::env::vars_os().collect(), folder };
     let Err(error) = launch(&command, &mut daemon);
-    Err(daemon.refused.map_or_else(|| failed(&error), Failure::from))
+    Err(daemon.refused.map_or_else(|| Failure::of("run.not_started", &error), Failure::from))
 }
 
 /// The daemon as the launcher talks to it.
@@ -67,17 +66,4 @@ impl Daemon for Launching {
         let answer = self.beginning.ready().map(drop);
         self.keep(answer)
     }
-}
-
-fn failed(error: &LaunchError) -> Failure {
-    let text = error.to_string();
-    let (message, hint) = text.split_once("; hint: ").map_or((text.as_str(), None), |(m, h)| (m, Some(h)));
-    let mut failure = match std::error::Error::source(error) {
-        Some(cause) => Failure::caused("run.not_started", message, cause),
-        None => Failure::new(Class::Failed, "run.not_started", message),
-    };
-    if let Some(hint) = hint {
-        failure = failure.hint(hint);
-    }
-    failure
 }

@@ -47,9 +47,9 @@ async fn list(client: &Client, output: &mut Output) -> Result<ExitCode, Failure>
 
 fn done(output: &mut Output, text: &str) -> Result<ExitCode, Failure> {
     if output.is_json() {
-        output.object(&Nothing {})?
+        output.object(&Nothing {})?;
     } else {
-        output.text(text)?
+        output.text(text)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use writ_core::{Layout, Placement};
 use crate::args::Service;
 use crate::failure::Failure;
 use crate::files;
-use crate::output::{Output, Style};
+use crate::output::{Output, Style, count};
 use crate::table::Table;
 
 pub(crate) async fn service(
@@ -89,7 +89,7 @@ fn check(layout: &Layout, folders: Vec<PathBuf>, output: &mut Output) -> Result<
         let services = services.iter().map(|service| service.as_ref().into()).collect();
         output.object(&Services { services })?;
     } else {
-        output.text(&format!("{} services are valid", services.len()))?;
+        output.text(&format!("valid: {}", count(services.len(), "service")))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use writ_core::SessionId;
 
 use crate::failure::Failure;
 use crate::localtime::local;
-use crate::output::{Output, Style};
+use crate::output::{Output, Style, count};
 use crate::table::Table;
 
 pub(crate) async fn list(client: &Client, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -47,8 +47,8 @@ pub(crate) async fn revoke(
     if output.is_json() {
         output.object(&revoked)?;
     } else {
-        let cut = revoked.connections;
-        output.text(&format!("session {session} is revoked; {cut} connections were cut"))?;
+        let cut = count(revoked.connections, "connection");
+        output.text(&format!("session {session} is revoked, {cut} cut"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

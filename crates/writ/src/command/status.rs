@@ -8,7 +8,7 @@ use writ_core::units::ByteSize;
 use crate::event::short;
 use crate::failure::Failure;
 use crate::localtime::local;
-use crate::output::{Output, Style};
+use crate::output::{Output, Style, count};
 
 pub(crate) async fn status(client: &Client, output: &mut Output) -> Result<ExitCode, Failure> {
     let status = client.status().await?;
@@ -23,10 +23,10 @@ pub(crate) async fn status(client: &Client, output: &mut Output) -> Result<ExitC
     };
     let checkpoint = status.checkpoint.as_ref().map_or_else(
         || "none yet".to_owned(),
-        |checkpoint| format!("{} leaves, root {}", checkpoint.size, checkpoint.root_hash),
+        |checkpoint| format!("{}, root {}", leaves(checkpoint.size), checkpoint.root_hash),
     );
     let assurance = status.assurance.map_or("none", writ_core::Assurance::as_str);
-    let log = format!("{} leaves, {}", status.log_leaves, ByteSize::bytes(status.log_bytes));
+    let log = format!("{}, {}", leaves(status.log_leaves), ByteSize::bytes(status.log_bytes));
     let misses = if status.misses == 0 { Style::Plain } else { Style::Warn };
     let facts = [
         ("ready", style, ready),
@@ -56,9 +56,10 @@ pub(crate) async fn reload(client: &Client, output: &mut Output) -> Result<ExitC
         output.object(&loaded)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (agents, services, policies) = (loaded.agents, loaded.services, loaded.policies);
+    let (agents, services) = (count(loaded.agents, "agent"), count(loaded.services, "service"));
+    let policies = count(loaded.policies, "policy");
     output.text(&format!(
-        "in force: {agents} agents, {services} services, {policies} policies; configuration {}, policies {}",
+        "in force: {agents}, {services}, {policies}; configuration {}, policies {}",
         short(&loaded.config_digest),
         short(&loaded.policy_digest)
     ))?;
@@ -66,4 +67,8 @@ pub(crate) async fn reload(client: &Client, output: &mut Output) -> Result<ExitC
         output.note(&format!("danger: {danger}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn leaves(number: u64) -> String {
+    format!("{number} {}", if number == 1 { "leaf" } else { "leaves" })
 }

@@ -13,7 +13,7 @@ use crate::output::{Output, Style};
 
 /// The report as JSON.
 #[derive(Debug, Serialize)]
-struct Verified<'a> {
+struct ReportJson<'a> {
     actions: u64,
     killed: u64,
     open: u64,
@@ -31,6 +31,7 @@ pub(crate) fn verify(layout: &Layout, ask: Verify, output: &mut Output) -> Resul
     let report = writ_evidence::verify(&folder, &key, older.as_deref()).map_err(|error| {
         let message = format!("the evidence in `{}` does not verify", folder.display());
         Failure::caused("evidence.damaged", message, &error)
+            .hint("keep a copy; what the log says from there on is not to be relied on")
     })?;
     show(&report, output)?;
     Ok(ExitCode::SUCCESS)
@@ -52,14 +53,18 @@ fn text(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| {
         let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
         let failure = Failure::caused("cli.read", format!("cannot read `{}`", path.display()), &error);
-        if denied { failure.hint("the evidence is readable by root only; verify a copy, or use sudo") } else { failure }
+        if denied {
+            failure.hint("the evidence is readable by root only; verify a copy, or use sudo")
+        } else {
+            failure
+        }
     })
 }
 
 fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
     let Report { checkpoint, unsigned, actions, open, killed, since } = report;
     if output.is_json() {
-        return output.object(&Verified {
+        return output.object(&ReportJson {
             actions: *actions,
             killed: *killed,
             open: *open,
@@ -72,18 +77,22 @@ fn show(report: &Report, output: &mut Output) -> Result<(), Failure> {
     }
     output.line(&[
         (Style::Good, "verified"),
-        (Style::Plain, &format!(": {} leaves of `{}` lead to the signed root", checkpoint.size, checkpoint.origin)),
+        (
+            Style::Plain,
+            &format!(": {} leaves of `{}` lead to the signed root", checkpoint.size, checkpoint.origin),
+        ),
     ])?;
     output.text(&format!("{actions} actions have intent and receipt; {open} are open"))?;
     if *unsigned > 0 {
         output.text(&format!("{unsigned} newer leaves are durable and not signed yet"))?;
     }
     if *killed > 0 {
-        output.text(&format!("the daemon was killed {killed} times: each start after that closed what was open"))?;
+        output.text(&format!(
+            "the daemon was killed {killed} times: each start after that closed what was open"
+        ))?;
     }
     if let Some(since) = since {
         output.text(&format!("it continues the older checkpoint of {since} leaves unchanged"))?;
     }
     Ok(())
 }
-

@@ -14,7 +14,18 @@ const CGROUP2: u64 = 0x6367_7270;
 const BPFFS: u64 = 0xcafe_4a11;
 
 pub(super) fn checks(layout: &Layout) -> Vec<Check> {
-    vec![kernel(), btf(), cgroup(), bpffs(layout), namespaces(), secret_memory()]
+    vec![
+        kernel(),
+        btf(),
+        lsm(),
+        landlock(),
+        lockdown(),
+        jit(),
+        cgroup(),
+        bpffs(layout),
+        namespaces(),
+        secret_memory(),
+    ]
 }
 
 fn kernel() -> Check {
@@ -37,6 +48,53 @@ fn btf() -> Check {
     }
     let cost = "the enforcer cannot be loaded: no run can start";
     finding("kernel type data", CheckState::Bad, ["missing", cost, "use a kernel with CONFIG_DEBUG_INFO_BTF"])
+}
+
+/// The security modules that the kernel runs, as it lists them.
+fn modules() -> String {
+    std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default()
+}
+
+fn lsm() -> Check {
+    if modules().split(',').any(|module| module == "bpf") {
+        return good("BPF LSM", "active");
+    }
+    let cost = "assurance is `kernel` instead of `kernel-lsm`: what root does inside a run is less confined";
+    finding("BPF LSM", CheckState::Weaker, ["not active", cost, "boot with `lsm=...,bpf`"])
+}
+
+fn landlock() -> Check {
+    if modules().split(',').any(|module| module == "landlock") {
+        return good("Landlock", "active");
+    }
+    let cost = "abstract Unix sockets and signals out of a run are not shut off by the kernel";
+    finding("Landlock", CheckState::Weaker, ["not active", cost, "boot with `lsm=landlock,...`"])
+}
+
+fn lockdown() -> Check {
+    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let mode =
+        text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("none", |(mode, _)| mode);
+    if mode != "confidentiality" {
+        return good("kernel lockdown", mode);
+    }
+    let cost = "the enforcer may not read what it must: no run can start";
+    finding("kernel lockdown", CheckState::Bad, [mode, cost, "use `lockdown=integrity`"])
+}
+
+fn jit() -> Check {
+    match std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").as_deref().map(str::trim) {
+        Ok("0") => finding(
+            "BPF compiler",
+            CheckState::Weaker,
+            [
+                "off",
+                "kernel programs are interpreted: every connection costs more",
+                "sysctl net.core.bpf_jit_enable=1",
+            ],
+        ),
+        _ => good("BPF compiler", "on"),
+    }
 }
 
 fn cgroup() -> Check {

@@ -11,6 +11,7 @@ use super::{finding, good};
 use crate::failure::Failure;
 use crate::files;
 use crate::localtime::local;
+use crate::output::count;
 
 pub(super) fn checks(layout: &Layout) -> Vec<Check> {
     vec![
@@ -36,9 +37,10 @@ fn configuration(layout: &Layout) -> Check {
             CheckState::Weaker,
             ["no policy", "every action is refused", "add a file to `policies/`"],
         ),
-        Ok((services, policies)) => {
-            good("configuration", format!("{services} services, {policies} policies, all valid"))
-        }
+        Ok((services, policies)) => good(
+            "configuration",
+            format!("{} and {}, all valid", count(services, "service"), count(policies, "policy")),
+        ),
         Err(failure) => {
             let found = failure.lines().first().cloned().unwrap_or_default();
             let found = found.trim_start_matches("error: ");
