@@ -4,6 +4,7 @@
 //! start loads the programs anew against the pinned maps and then swaps them in link by link: at every moment one of the
 //! two is attached.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -112,12 +113,12 @@ impl Capture {
         for rule in rules {
             self.put(rule).map_err(|_| Error::Destinations { asked: rules.len() })?;
         }
-        let stays: std::collections::HashSet<_> =
-            rules.iter().map(|rule| (rule.address, rule.port)).collect();
+        let stays: HashSet<_> =
+            rules.iter().map(|rule| record::destination(rule.address, rule.port)).collect();
         // After a restart the map holds what an earlier daemon put there.
-        for key in self.maps.destinations.keys() {
-            let listed =
-                stays.iter().any(|(address, port)| record::destination(*address, *port).as_slice() == key);
+        let old: Vec<_> = self.maps.destinations.keys().collect();
+        for key in old {
+            let listed = key.first_chunk().is_some_and(|key| stays.contains(key));
             if !listed {
                 drop(self.maps.destinations.delete(&key));
             }
@@ -149,18 +150,24 @@ impl Capture {
         )
     }
 
-    /// Unix sockets that runs may connect to, by exact absolute path of at most 107 bytes.
-    pub fn allow_unix(&self, paths: &[PathBuf]) -> Result<(), Error> {
-        let keys: Vec<_> = paths.iter().filter_map(|path| unix_key(path)).collect();
+    /// Makes these the Unix sockets that the run may connect to, by exact absolute path of at most 107 bytes. A longer
+    /// path cannot be connected to at all and is passed over.
+    pub fn allow_unix(&self, run: RunId, paths: &[PathBuf]) -> Result<(), Error> {
+        let keys: Vec<_> = paths.iter().filter_map(|path| record::unix_grant(run.tag(), path)).collect();
         for key in &keys {
             update(&self.maps.unix_allowed, key, &1u32.to_ne_bytes(), "a unix socket")?;
         }
-        for old in self.maps.unix_allowed.keys() {
-            if !keys.iter().any(|key| key.as_slice() == old) {
-                drop(self.maps.unix_allowed.delete(&old));
-            }
-        }
+        self.revoke_unix(run, |key| keys.iter().any(|kept| kept.as_slice() == key));
         Ok(())
+    }
+
+    /// Removes what the run may connect to, but for what `stays`.
+    fn revoke_unix(&self, run: RunId, stays: impl Fn(&[u8]) -> bool) {
+        let tag = run.tag().get().to_ne_bytes();
+        let old: Vec<_> = self.maps.unix_allowed.keys().collect();
+        for key in old.iter().filter(|key| key.starts_with(&tag) && !stays(key)) {
+            drop(self.maps.unix_allowed.delete(key));
+        }
     }
 
     /// Makes the cgroup of a run and tells the kernel. Nothing is in it yet.
@@ -221,6 +228,7 @@ impl Capture {
     /// Forgets a run whose processes are gone, and removes its cgroup.
     pub fn forget_run(&self, run: RunId) -> Result<(), Error> {
         let folder = self.tree.run(run);
+        self.revoke_unix(run, |_| false);
         if let Ok(id) = cgroup::id(&folder) {
             drop(self.maps.runs.delete(&id.to_ne_bytes()));
         }
@@ -269,13 +277,6 @@ impl std::fmt::Debug for Capture {
 
 fn update(map: &MapHandle, key: &[u8], value: &[u8], what: &'static str) -> Result<(), Error> {
     map.update(key, value, MapFlags::ANY).map_err(Error::kernel(what))
-}
-
-fn unix_key(path: &Path) -> Option<[u8; record::UNIX_PATH]> {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    let mut key = [0u8; record::UNIX_PATH];
-    key.get_mut(..bytes.len()).filter(|_| bytes.len() < record::UNIX_PATH)?.copy_from_slice(bytes);
-    Some(key)
 }
 
 /// A bpffs of our own, which nobody else may enter: whoever removes a pin opens a run.

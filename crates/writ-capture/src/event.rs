@@ -17,6 +17,11 @@ use crate::capture::Capture;
 use crate::error::Error;
 use crate::record::Event;
 
+/// `enum event_kind` of `writ.h`.
+const REFUSED: u32 = 1;
+const EXECUTED: u32 = 2;
+const EXITED: u32 = 3;
+const LEFT_CGROUP: u32 = 4;
 /// How often the ring buffer is read.
 const PERIOD: Duration = Duration::from_millis(20);
 /// Events that wait for the daemon; more are dropped and counted as lost.
@@ -83,8 +88,11 @@ impl Events {
         let learnt = Arc::clone(&lineage);
         let mut builder = RingBufferBuilder::new();
         let read = move |bytes: &[u8]| {
-            if let Some(event) = Event::read(bytes).and_then(known) {
-                learnt.lock().unwrap_or_else(PoisonError::into_inner).learn(&event);
+            let event = Event::read(bytes);
+            if let Some(event) = &event {
+                learnt.lock().unwrap_or_else(PoisonError::into_inner).learn(event);
+            }
+            if let Some(event) = event.and_then(known) {
                 // A full queue means that nobody records; the loss is visible in the count of refusals.
                 drop(sender.try_send(event));
             }
@@ -110,10 +118,13 @@ impl Events {
         }
     }
 
-    /// The programs that led to a process, eldest first. Whatever it executed before this call is known.
-    pub fn lineage(&self, process: &Process) -> Arc<[String]> {
+    /// The programs that led to this one ([`Origin::program`]), eldest first. Whatever was executed before this call is
+    /// known.
+    ///
+    /// [`Origin::program`]: crate::Origin::program
+    pub fn lineage(&self, program: &Process) -> Arc<[String]> {
         self.drain();
-        self.lineage.lock().unwrap_or_else(PoisonError::into_inner).of(process)
+        self.lineage.lock().unwrap_or_else(PoisonError::into_inner).of(program)
     }
 }
 
@@ -124,13 +135,13 @@ impl std::fmt::Debug for Events {
 }
 
 fn known(event: Event) -> Option<KernelEvent> {
-    let Event { kind, run, address, process, parent, protocol, path } = event;
+    let Event { kind, run, address, process, parent, protocol, path, .. } = event;
     let run = run?;
     match kind {
-        1 => Some(KernelEvent::Refused { run, process, address, transport: transport(protocol), path }),
-        2 => Some(KernelEvent::Executed { run, process, parent, path }),
-        3 => Some(KernelEvent::Exited { run, process }),
-        4 => Some(KernelEvent::LeftCgroup { run, process }),
+        REFUSED => Some(KernelEvent::Refused { run, process, address, transport: transport(protocol), path }),
+        EXECUTED => Some(KernelEvent::Executed { run, process, parent, path }),
+        EXITED => Some(KernelEvent::Exited { run, process }),
+        LEFT_CGROUP => Some(KernelEvent::LeftCgroup { run, process }),
         _ => None,
     }
 }
@@ -144,46 +155,103 @@ fn transport(protocol: u32) -> String {
     }
 }
 
-/// Processes by pid and start, with the programs that led to each. A child that never executes has its parent's.
+/// Which process: a pid alone is used again.
+type Key = (u32, u64);
+
+/// Processes that executed a program, with the programs that led to each. A fork that never executes is known by the
+/// process that it was forked from.
 #[derive(Debug, Default)]
 struct Lineage {
-    known: HashMap<u32, (u64, Arc<[String]>)>,
-    order: VecDeque<u32>,
+    known: HashMap<Key, Arc<[String]>>,
+    /// In the order in which they were learnt; may name some that are no longer known.
+    order: VecDeque<Key>,
+    /// Those that have ended, which go first: a child may outlive its parent, so they are kept while there is room.
+    ended: VecDeque<Key>,
 }
 
 impl Lineage {
-    fn learn(&mut self, event: &KernelEvent) {
-        match event {
-            KernelEvent::Executed { process, parent, path, .. } => {
-                let before = self.known.get(&process.pid).filter(|(start, _)| *start == process.start_us);
-                let before =
-                    before.or_else(|| self.known.get(parent)).map(|(_, lineage)| Arc::clone(lineage));
-                let mut programs: Vec<String> = before.iter().flat_map(|l| l.iter().cloned()).collect();
-                programs.push(path.clone());
+    fn learn(&mut self, event: &Event) {
+        let key = (event.process.pid, event.process.start_us);
+        match event.kind {
+            EXECUTED => {
+                let before = event.before.as_ref().and_then(|p| self.known.get(&(p.pid, p.start_us)));
+                let mut programs = before.map_or_else(Vec::new, |lineage| lineage.to_vec());
+                programs.push(event.path.clone());
                 let surplus = programs.len().saturating_sub(LINEAGE_MAX);
-                self.put(process.pid, process.start_us, programs.into_iter().skip(surplus).collect());
+                self.put(key, programs.into_iter().skip(surplus).collect());
             }
-            KernelEvent::Exited { process, .. } => {
-                // Kept until there is no room: a child may outlive its parent.
-                let _: &Process = process;
-            }
-            KernelEvent::Refused { .. } | KernelEvent::LeftCgroup { .. } => {}
+            EXITED if self.known.contains_key(&key) => self.ended.push_back(key),
+            _ => {}
         }
     }
 
-    fn put(&mut self, pid: u32, start: u64, lineage: Arc<[String]>) {
-        if self.known.insert(pid, (start, lineage)).is_none() {
-            self.order.push_back(pid);
+    fn put(&mut self, key: Key, lineage: Arc<[String]>) {
+        if self.known.insert(key, lineage).is_none() {
+            self.order.push_back(key);
         }
-        while self.order.len() > PROCESSES_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
+        while self.known.len() > PROCESSES_MAX {
+            let Some(oldest) = self.ended.pop_front().or_else(|| self.order.pop_front()) else { return };
+            self.known.remove(&oldest);
+        }
+        if self.order.len() > 2 * PROCESSES_MAX {
+            let known = &self.known;
+            self.order.retain(|key| known.contains_key(key));
+            self.ended.retain(|key| known.contains_key(key));
         }
     }
 
-    fn of(&self, process: &Process) -> Arc<[String]> {
-        let own = self.known.get(&process.pid).filter(|(start, _)| *start == process.start_us);
-        own.map_or_else(|| Arc::from([]), |(_, lineage)| Arc::clone(lineage))
+    fn of(&self, program: &Process) -> Arc<[String]> {
+        self.known.get(&(program.pid, program.start_us)).map_or_else(|| Arc::from([]), Arc::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, start_us: u64) -> Process {
+        Process { exec_generation: 0, pid, start_us }
+    }
+
+    fn event(kind: u32, of: Process, before: Option<Process>, path: &str) -> Event {
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let (run, path) = (RunTag::from_kernel(1), path.to_owned());
+        Event { kind, run, address, process: of, parent: 0, before, protocol: 0, path }
+    }
+
+    #[test]
+    fn a_pid_that_is_used_again_inherits_nothing() {
+        let mut lineage = Lineage::default();
+        lineage.learn(&event(EXECUTED, process(7, 1), None, "/bin/a"));
+        lineage.learn(&event(EXECUTED, process(7, 2), None, "/bin/b"));
+        assert_eq!(*lineage.of(&process(7, 1)), ["/bin/a".to_owned()]);
+        assert_eq!(*lineage.of(&process(7, 2)), ["/bin/b".to_owned()]);
+        lineage.learn(&event(EXECUTED, process(7, 2), Some(process(7, 2)), "/bin/c"));
+        assert_eq!(*lineage.of(&process(7, 2)), ["/bin/b".to_owned(), "/bin/c".to_owned()]);
+    }
+
+    #[test]
+    fn what_has_ended_goes_before_what_lives() {
+        let mut lineage = Lineage::default();
+        let shell = process(1, 1);
+        lineage.learn(&event(EXECUTED, shell.clone(), None, "/bin/sh"));
+        for pid in 2..200_000 {
+            lineage.learn(&event(EXECUTED, process(pid, 1), Some(shell.clone()), "/bin/true"));
+            lineage.learn(&event(EXITED, process(pid, 1), None, ""));
+        }
+        assert_eq!(*lineage.of(&shell), ["/bin/sh".to_owned()]);
+        assert_eq!(lineage.of(&process(199_999, 1)).len(), 2);
+        assert_eq!(lineage.known.len(), PROCESSES_MAX);
+        assert!(lineage.order.len() <= 2 * PROCESSES_MAX && lineage.ended.len() <= PROCESSES_MAX);
+    }
+
+    #[test]
+    fn a_long_lineage_keeps_its_end() {
+        let mut lineage = Lineage::default();
+        for step in 0..40 {
+            lineage.learn(&event(EXECUTED, process(1, 1), Some(process(1, 1)), &format!("/bin/{step}")));
+        }
+        let programs = lineage.of(&process(1, 1));
+        assert_eq!((programs.len(), programs.last().unwrap().as_str()), (LINEAGE_MAX, "/bin/39"));
     }
 }

@@ -1,17 +1,18 @@
 //! The records of `writ.h` as the kernel writes them, read field by field: no layout is assumed that is not spelled out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use writ_core::{Process, RunTag};
 
 /// Bytes of one `struct origin`.
-pub(crate) const ORIGIN: usize = 72;
+pub(crate) const ORIGIN: usize = 88;
 /// Bytes of one `struct event`.
-pub(crate) const EVENT: usize = 184;
+pub(crate) const EVENT: usize = 200;
 /// Bytes of the recorded path.
 const PATH: usize = 128;
-/// Bytes of a Unix socket's path (`unix(7)`).
-pub(crate) const UNIX_PATH: usize = 108;
+/// Bytes of a Unix socket's path (`unix(7)`), its closing zero among them.
+const UNIX_PATH: usize = 108;
 
 /// Who opened a socket, and to where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub struct Origin {
     pub run: Option<RunTag>,
     /// The process that called connect or sendmsg.
     pub process: Process,
+    /// The process that executed the program which it runs: itself, or the one that it was forked from. It names the
+    /// lineage. `None` if nothing was executed since the label.
+    pub program: Option<Process>,
     /// Its thread.
     pub tid: u32,
     /// Its cgroup's id.
@@ -38,6 +42,8 @@ pub(crate) struct Event {
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
     pub(crate) parent: u32,
+    /// The program that led to the one that was executed.
+    pub(crate) before: Option<Process>,
     pub(crate) protocol: u32,
     pub(crate) path: String,
 }
@@ -73,6 +79,11 @@ fn process(pid: u32, start_ns: u64, exec_generation: u32) -> Process {
     Process { exec_generation, pid, start_us: start_ns / 1_000 }
 }
 
+/// The process that executed a program; there is none before the first.
+fn program(start_ns: u64, pid: u32) -> Option<Process> {
+    (pid != 0).then(|| process(pid, start_ns, 0))
+}
+
 impl Origin {
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor(bytes.get(..ORIGIN)?);
@@ -81,7 +92,10 @@ impl Origin {
         let (cgroup, start_ns, cookie, _netns) = (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);
         let (pid, tid, generation) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
         let address = SocketAddr::new(ip, cursor.u16()?);
-        Some(Self { address, run, process: process(pid, start_ns, generation), tid, cgroup, cookie })
+        let _family = cursor.u16()?;
+        let program = program(cursor.u64()?, cursor.u32()?);
+        let process = process(pid, start_ns, generation);
+        Some(Self { address, run, process, program, tid, cgroup, cookie })
     }
 }
 
@@ -95,6 +109,8 @@ impl Event {
             (cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?);
         let address = SocketAddr::new(ip, cursor.u16()?);
         let _padding = cursor.u16()?;
+        let before = program(cursor.u64()?, cursor.u32()?);
+        let _padding = cursor.u32()?;
         let path = cursor.take::<PATH>()?;
         let text = path.split(|byte| *byte == 0).next().unwrap_or_default();
         let path = String::from_utf8_lossy(text).into_owned();
@@ -104,6 +120,7 @@ impl Event {
             address,
             process: process(tgid, start_ns, generation),
             parent,
+            before,
             protocol,
             path,
         })
@@ -150,10 +167,22 @@ pub(crate) fn run(tag: RunTag) -> [u8; 24] {
 }
 
 /// A `struct label` before the first exec.
-pub(crate) fn label(tag: RunTag) -> [u8; 16] {
-    let mut value = [0u8; 16];
+pub(crate) fn label(tag: RunTag) -> [u8; 24] {
+    let mut value = [0u8; 24];
     value.iter_mut().zip(tag.get().to_ne_bytes()).for_each(|(to, from)| *to = from);
     value
+}
+
+/// A `struct unix_grant`; `None` for a path that no address can hold.
+pub(crate) fn unix_grant(tag: RunTag, path: &Path) -> Option<[u8; 120]> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.len() >= UNIX_PATH || bytes.first() != Some(&b'/') {
+        return None;
+    }
+    let mut key = [0u8; 120];
+    let parts = tag.get().to_ne_bytes().into_iter().chain(bytes.iter().copied());
+    key.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+    Some(key)
 }
 
 /// A `struct settings`.

@@ -26,12 +26,17 @@ struct origin {
 	__u32 exec_generation;
 	__u16 port;
 	__u16 family; /* of the socket */
+	__u64 program_start_ns; /* the process that executed the program, see `struct label` */
+	__u32 program_tgid;
+	__u32 pad;
 };
 
+/* A fork that never executes keeps the label's program: the process that last did. */
 struct label {
 	__u64 run;
+	__u64 program_start_ns;
+	__u32 program_tgid; /* 0 before the first exec */
 	__u32 exec_generation;
-	__u32 pad;
 };
 
 struct destination {
@@ -52,6 +57,13 @@ struct run {
 	__u64 window_ns; /* start of the second in which `events` are counted */
 	__u32 events;
 	__u32 dropped;
+};
+
+/* A Unix socket that a run may connect to; the path is padded with zeros. */
+struct unix_grant {
+	__u64 run;
+	char path[UNIX_PATH_BYTES];
+	__u32 pad;
 };
 
 struct settings {
@@ -80,6 +92,9 @@ struct event {
 	__u32 protocol; /* for REFUSED: IPPROTO_*, or 0x10000 + family for what is not inet */
 	__u16 port;
 	__u16 pad;
+	__u64 program_start_ns; /* for EXECUTED: the program that led to this one */
+	__u32 program_tgid;
+	__u32 pad2;
 	char path[PATH_MAX_RECORDED]; /* program or unix socket */
 };
 
