@@ -62,7 +62,7 @@ impl Installation {
     }
 
     /// A listener that says `direct` to whoever comes.
-    pub(crate) fn neighbour(&self) -> u16 {
+    pub(crate) fn neighbour() -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         thread::spawn(move || {
@@ -88,14 +88,14 @@ impl Installation {
         agent
     }
 
-    pub(crate) fn root_cgroup(&self) -> PathBuf {
-        mount().join("cgroup.procs")
+    pub(crate) fn root_cgroup() -> PathBuf {
+        mount()
     }
 }
 
 impl Drop for Installation {
     fn drop(&mut self) {
-        fs::write(self.before.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        move_into(&self.before, std::process::id());
         Capture::purge(&self.settings).unwrap();
     }
 }
@@ -107,6 +107,11 @@ pub(crate) fn settings(folder: &Path) -> CaptureSettings {
 
 pub(crate) fn take(address: &str, port: u16) -> DestinationRule {
     DestinationRule { address: address.parse().unwrap(), port, verdict: Verdict::Take }
+}
+
+pub(crate) fn move_into(cgroup: &Path, pid: u32) {
+    let mut file = fs::File::options().write(true).open(cgroup.join("cgroup.procs")).unwrap();
+    file.write_all(pid.to_string().as_bytes()).unwrap();
 }
 
 fn mount() -> PathBuf {

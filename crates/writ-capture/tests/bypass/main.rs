@@ -3,9 +3,7 @@
 //! Needs root. Each test has a network namespace, a cgroup and a bpffs of its own; nothing leaves the machine.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     reason = "a test fails by panicking, and a skipped one says why"
 )]
 
@@ -25,13 +23,13 @@ use writ_capture::{Capture, DestinationRule, Events, KernelEvent, Verdict};
 use writ_core::RunId;
 use writ_testkit::wait::until;
 
-use installation::{Agent, Installation, RELAY, RESOLVER, settings, take};
+use installation::{Agent, Installation, RELAY, RESOLVER, move_into, settings, take};
 use ways::{Outcome, WAYS};
 
 /// `None` if there is no compiler.
 fn compile_uring(folder: &Path) -> Option<String> {
     let (source, program) = (folder.join("uring.c"), folder.join("uring"));
-    fs::write(&source, include_str!("uring.c")).unwrap();
+    fs::File::create(&source).unwrap().write_all(include_bytes!("uring.c")).unwrap();
     let made = Command::new("cc").args(["-o"]).arg(&program).arg(&source).status();
     made.is_ok_and(|status| status.success()).then(|| program.to_str().unwrap().to_owned())
 }
@@ -48,7 +46,7 @@ fn is_expected(agent: &Agent, outcome: &Outcome, answer: &str) -> bool {
 fn every_way_out_is_taken_or_refused() {
     let Some(host) = Installation::open("every_way_out_is_taken_or_refused") else { return };
     host.listen();
-    let neighbour = host.neighbour();
+    let neighbour = Installation::neighbour();
     let real = SocketAddr::from(([127, 0, 0, 1], neighbour));
     let pass = |address: &str| DestinationRule {
         address: address.parse().unwrap(),
@@ -132,7 +130,7 @@ fn a_process_moved_out_of_its_cgroup_is_reported() {
     let Some(host) = Installation::open("a_process_moved_out_of_its_cgroup_is_reported") else { return };
     let (events, mut receiver) = Events::new(&host.capture).unwrap();
     let agent = host.agent(1);
-    fs::write(host.root_cgroup(), agent.child.id().to_string()).unwrap();
+    move_into(&Installation::root_cgroup(), agent.child.id());
     let left = until("the event", || {
         events.drain();
         receiver.try_recv().ok().filter(|event| matches!(event, KernelEvent::LeftCgroup { .. }))
@@ -215,7 +213,7 @@ fn an_accepted_connection_from_outside_a_run_is_a_miss() {
     assert_eq!(&answer, b"miss\n");
     // A program in no cgroup of ours, too.
     let mut stranger = Agent::spawn(RunId::from_bits(9));
-    fs::write(host.root_cgroup(), stranger.child.id().to_string()).unwrap();
+    move_into(&Installation::root_cgroup(), stranger.child.id());
     let names = json!({ "relay": RELAY });
     assert!(stranger.does("return ask(tcp('127.0.0.1', relay))", &names).starts_with("miss "));
     assert_eq!(host.capture.counters().misses, 2);
@@ -232,8 +230,8 @@ fn an_unlabelled_process_in_a_runs_cgroup_reaches_nothing() {
     let text = fs::read_to_string(format!("/proc/{}/cgroup", inside.child.id())).unwrap();
     let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
     let mut intruder = Agent::spawn(inside.run);
-    let folder = host.root_cgroup().parent().unwrap().join(path);
-    fs::write(folder.join("cgroup.procs"), intruder.child.id().to_string()).unwrap();
+    let folder = Installation::root_cgroup().join(path);
+    move_into(&folder, intruder.child.id());
     assert_eq!(intruder.does("return ask(tcp('198.18.0.1', 443))", &json!({})), "EPERM");
 }
 
