@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use writ_core::Reason;
 
+use crate::configuration;
+
 /// Writes every page.
 pub(crate) fn write(root: &Path) -> Result<()> {
     for (path, text) in pages(root)? {
@@ -31,11 +33,14 @@ pub(crate) fn stale(root: &Path) -> Result<Vec<String>> {
 fn pages(root: &Path) -> Result<Vec<(&'static str, String)>> {
     let events = fs::read_to_string(root.join("crates/writ-core/src/event.rs"))?;
     let limits = fs::read_to_string(root.join("crates/writ-gate/src/limits.rs"))?;
-    Ok(vec![
+    let mut pages = vec![
         ("docs/reference/reasons.md", reasons()?),
         ("docs/reference/events.md", events_page(&events)?),
         ("docs/reference/limits.md", limits_page(&limits)?),
-    ])
+        ("docs/reference/configuration.md", configuration::page()?),
+    ];
+    pages.extend(configuration::examples()?);
+    Ok(pages)
 }
 
 fn reasons() -> Result<String> {

@@ -1,5 +1,7 @@
 //! The project's own chores. `cargo xtask tidy` checks what no lint can; `cargo xtask docs` writes the reference pages.
 
+mod claims;
+mod configuration;
 mod docs;
 mod tidy;
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
 fn tidy_command() -> Result<()> {
     let mut found = tidy::check(&root())?;
     found.extend(docs::stale(&root())?);
+    found.extend(claims::unfounded(&root())?);
     for line in &found {
         complain(line);
     }
@@ -59,5 +62,11 @@ mod tests {
     fn the_reference_pages_are_fresh() {
         let found = docs::stale(&root()).unwrap();
         assert!(found.is_empty(), "run `cargo xtask docs`:\n{}", found.join("\n"));
+    }
+
+    #[test]
+    fn every_test_that_a_page_names_exists() {
+        let found = claims::unfounded(&root()).unwrap();
+        assert!(found.is_empty(), "\n{}", found.join("\n"));
     }
 }

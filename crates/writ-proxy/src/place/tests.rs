@@ -1,3 +1,5 @@
+//! Where credentials go, and what goes with them.
+
 use std::collections::BTreeSet;
 
 use http::Request;

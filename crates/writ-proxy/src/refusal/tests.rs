@@ -1,3 +1,5 @@
+//! A refusal in the words of each protocol.
+
 use http::Request;
 use writ_core::ActionId;
 

@@ -1,3 +1,5 @@
+//! What was lent never comes back, in whatever form and however it is cut.
+
 use std::collections::VecDeque;
 use std::io::Write;
 use std::task::{Context, Poll, Waker};
