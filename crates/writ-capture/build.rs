@@ -4,18 +4,20 @@ use std::error::Error;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("writ.skel.rs");
-    let mut builder = libbpf_cargo::SkeletonBuilder::new();
-    builder.source("src/bpf/writ.bpf.c").clang_args([
-        "-Isrc/bpf",
-        "-mcpu=v3",
-        "-Wall",
-        "-Wno-compare-distinct-pointer-types",
-    ]);
-    if let Some(clang) = std::env::var_os("WRIT_CLANG") {
-        builder.clang(clang);
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    for name in ["writ", "probe"] {
+        let mut builder = libbpf_cargo::SkeletonBuilder::new();
+        builder.source(format!("src/bpf/{name}.bpf.c")).clang_args([
+            "-Isrc/bpf",
+            "-mcpu=v3",
+            "-Wall",
+            "-Wno-compare-distinct-pointer-types",
+        ]);
+        if let Some(clang) = std::env::var_os("WRIT_CLANG") {
+            builder.clang(clang);
+        }
+        builder.build_and_generate(out.join(format!("{name}.skel.rs")))?;
     }
-    builder.build_and_generate(&out)?;
     println!("cargo:rerun-if-changed=src/bpf");
     println!("cargo:rerun-if-env-changed=WRIT_CLANG");
     Ok(())

@@ -10,6 +10,7 @@ use libbpf_rs::{Link, MapHandle, ProgramMut};
 
 use crate::cgroup::Tree;
 use crate::error::Error;
+use crate::probe::{self, Switches};
 
 #[expect(
     unsafe_code,
@@ -54,7 +55,20 @@ pub(crate) fn load(bpffs: &Path, tree: &Tree) -> Result<Maps, Error> {
     }
     pinned!(sk_origin, sk_run, sk_pass, task_label, tgid_label, runs, destinations, unix_allowed);
     pinned!(settings, flows, questions, events, counters);
-    let mut loaded = open.load().map_err(Error::kernel("the programs or maps"))?;
+    let switches = Switches::probe();
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.use_task_storage = u32::from(switches.task_storage);
+    }
+    open.progs.writ_connect_unix.set_autoload(switches.unix);
+    open.progs.writ_sendmsg_unix.set_autoload(switches.unix);
+    let mut loaded = open.load().map_err(|error| {
+        let missing = probe::missing();
+        if missing.is_empty() {
+            Error::kernel("the programs or maps")(error)
+        } else {
+            Error::Unable { missing: missing.join(", ") }
+        }
+    })?;
 
     let (runs, daemon) = (open_folder(&tree.runs())?, open_folder(&tree.daemon())?);
     macro_rules! attach {
@@ -71,7 +85,9 @@ pub(crate) fn load(bpffs: &Path, tree: &Tree) -> Result<Maps, Error> {
     attach!(runs; writ_egress, writ_sock_create, writ_bind4, writ_bind6, writ_sockops_run);
     attach!(runs; writ_connect4, writ_connect6, writ_sendmsg4, writ_sendmsg6);
     attach!(runs; writ_recvmsg4, writ_recvmsg6, writ_getpeername4, writ_getpeername6);
-    attach!(runs; writ_connect_unix, writ_sendmsg_unix);
+    if switches.unix {
+        attach!(runs; writ_connect_unix, writ_sendmsg_unix);
+    }
 
     let handle = |map| MapHandle::try_from(map).map_err(Error::kernel("a map"));
     let maps = &loaded.maps;

@@ -306,3 +306,14 @@ fn daemon_gone_everything_is_refused() {
     host.capture.forget_run(RunId::from_bits(1)).unwrap();
     assert!(host.capture.runs().unwrap().is_empty());
 }
+
+#[test]
+fn what_is_required_loads_where_capture_opens() {
+    let Some(_host) = Installation::open("what_is_required_loads_where_capture_opens") else { return };
+    let features = writ_capture::probe();
+    for feature in &features {
+        println!("{feature:?}");
+        assert!(feature.present || !feature.required, "{feature:?}");
+    }
+    assert_eq!(features.iter().filter(|feature| feature.required).count(), 5);
+}
