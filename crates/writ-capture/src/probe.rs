@@ -1,6 +1,7 @@
 //! What this kernel offers, found out by loading programs that need it. Nothing is attached, and nothing stays.
 
 use std::mem::MaybeUninit;
+use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
@@ -16,6 +17,8 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/probe.skel.rs"));
 }
+
+static PRINTER: Mutex<()> = Mutex::new(());
 
 /// One thing that a kernel may offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +117,8 @@ pub(crate) fn missing() -> Vec<&'static str> {
 }
 
 fn ask(question: &Question) -> Feature {
+    // libbpf has one printer for the whole process.
+    let _one_at_a_time = PRINTER.lock().unwrap_or_else(PoisonError::into_inner);
     // That something does not load is the answer, not a fault.
     let printer = libbpf_rs::set_print(None);
     let present = loads(question).is_some();

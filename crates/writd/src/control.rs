@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use writ_capture::Feature;
 use writ_control::api::{
     ActionQuery, Check, CheckState, Checkpoint, Checks, LogQuery, Nothing, PolicyText, PolicyView, Prepared,
     Reloaded, Revoked, RunOpen, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef,
@@ -130,7 +131,13 @@ impl Daemon for Control {
     }
 
     fn doctor<'a>(&'a self, _by: &'a Clearance) -> Answer<'a, Checks> {
-        Box::pin(async { Ok(Checks { checks: checks(&self.0) }) })
+        Box::pin(async {
+            let features = tokio::task::spawn_blocking(writ_capture::probe).await;
+            let features = features.map_err(|error| failed(&error))?;
+            let mut all = checks(&self.0);
+            all.extend(features.iter().map(feature));
+            Ok(Checks { checks: all })
+        })
     }
 }
 
@@ -205,6 +212,22 @@ fn checks(world: &World) -> Vec<Check> {
             "the host is overloaded; refusals are counted even when their events are lost",
         ),
     ]
+}
+
+/// What the kernel offers, as it answered just now.
+fn feature(feature: &Feature) -> Check {
+    let state = match (feature.present, feature.required) {
+        (true, _) => CheckState::Good,
+        (false, true) => CheckState::Bad,
+        (false, false) => CheckState::Weaker,
+    };
+    Check {
+        cost: (!feature.present).then(|| feature.without.to_owned()),
+        found: if feature.present { "loads" } else { "does not load" }.to_owned(),
+        hint: None,
+        name: feature.name.to_owned(),
+        state,
+    }
 }
 
 async fn off_runtime<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
