@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
+
+use crate::tidy;
 
 /// The pages that make claims.
 const PAGES: [&str; 2] = ["ARCHITECTURE.md", "docs/traps.md"];
@@ -49,7 +51,7 @@ fn exists(root: &Path, place: &str, test: &str) -> Result<bool> {
     let folder = if name == "writ-e2e" { root.join("tests/e2e") } else { root.join("crates").join(name) };
     let stem = file.rsplit("::").next().unwrap_or(file);
     let needle = format!("fn {test}(");
-    for path in rust_files(&folder)? {
+    for path in tidy::rust_files_below(vec![folder])? {
         if stem_of(&path).is_some_and(|s| s == stem) && fs::read_to_string(&path)?.contains(&needle) {
             return Ok(true);
         }
@@ -61,22 +63,6 @@ fn exists(root: &Path, place: &str, test: &str) -> Result<bool> {
 fn stem_of(path: &Path) -> Option<&OsStr> {
     let stem = path.file_stem()?;
     if stem == "main" { path.parent()?.file_name() } else { Some(stem) }
-}
-
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(folder) else { continue };
-        for entry in entries {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    Ok(files)
 }
 
 #[cfg(test)]

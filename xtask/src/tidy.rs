@@ -24,11 +24,18 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
         check_file(&path, &text, &rules, &mut found);
     }
     check_dependencies(root, &rules, &mut found)?;
+    found.sort();
     Ok(found)
 }
 
 fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut folders = vec![root.join("crates"), root.join("xtask"), root.join("tests"), root.join("benches")];
+    let files =
+        rust_files_below(["benches", "crates", "tests", "xtask"].map(|name| root.join(name)).to_vec())?;
+    files.iter().map(|path| Ok(path.strip_prefix(root)?.to_owned())).collect()
+}
+
+/// Every Rust file below these folders, in order.
+pub(crate) fn rust_files_below(mut folders: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
@@ -37,7 +44,7 @@ fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
-                files.push(path.strip_prefix(root)?.to_owned());
+                files.push(path);
             }
         }
     }
@@ -112,14 +119,21 @@ fn check_dependencies(root: &Path, rules: &toml::Table, found: &mut Vec<String>)
             found.push(format!("{name}: is in no layer of xtask/tidy.toml"));
             continue;
         };
+        let folder = text(package, "manifest_path").and_then(|path| Path::new(path).parent());
+        let source = source_of(folder.context("manifest_path")?)?;
         for dependency in package.get("dependencies").and_then(Value::as_array).into_iter().flatten() {
             let Some(used) = text(dependency, "name") else { continue };
+            if !has_word(&source, &used.replace('-', "_"))
+                && !listed(rules, "unseen_uses", name).any(|u| u == used)
+            {
+                found.push(format!("{name}: declares {used} and does not use it"));
+            }
             let Some(below) = layers.get(used) else {
                 direct.insert(used.to_owned());
                 continue;
             };
             let for_tests = text(dependency, "kind") == Some("dev");
-            if !for_tests && below >= layer && !neighbours(rules, name).any(|n| n == used) {
+            if !for_tests && below >= layer && !listed(rules, "neighbours", name).any(|n| n == used) {
                 found.push(format!("{name}: uses {used}, which is not below it"));
             }
         }
@@ -129,6 +143,11 @@ fn check_dependencies(root: &Path, rules: &toml::Table, found: &mut Vec<String>)
         found.push(format!("Cargo.toml: {} direct dependencies, more than {limit}", direct.len()));
     }
     Ok(())
+}
+
+/// Everything that a package says in Rust.
+fn source_of(folder: &Path) -> Result<String> {
+    rust_files_below(vec![folder.to_owned()])?.iter().map(|path| Ok(fs::read_to_string(path)?)).collect()
 }
 
 /// Crate to the height of its layer; the file lists the lowest first, and TOML tables here keep no order, so the
@@ -147,8 +166,9 @@ fn layers(rules: &toml::Table) -> BTreeMap<String, usize> {
         .collect()
 }
 
-fn neighbours<'a>(rules: &'a toml::Table, name: &str) -> impl Iterator<Item = &'a str> {
-    let list = table(rules, "neighbours").and_then(|t| t.get(name)).and_then(toml::Value::as_array);
+/// What a table of the rules lists for a crate.
+fn listed<'a>(rules: &'a toml::Table, kind: &str, name: &str) -> impl Iterator<Item = &'a str> {
+    let list = table(rules, kind).and_then(|t| t.get(name)).and_then(toml::Value::as_array);
     list.into_iter().flatten().filter_map(toml::Value::as_str)
 }
 
