@@ -170,12 +170,14 @@ fn a_full_disk_refuses_actions_loses_nothing_and_heals() {
     let filled =
         Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", ballast.display())).output();
     assert!(!filled.unwrap().status.success(), "the disk is full");
-    // Segments are preallocated, so it takes a while until one more is needed. Bounded; ends at the first refusal.
+    // Segments are preallocated, so it takes a while until one more is needed: less with long paths, which are recorded.
+    // Bounded; ends at the first refusal.
+    let long = format!("https://echo.test/debug/{}", "x".repeat(900));
     let before = world.forge.access_log().lines().count();
     let script = format!(
-        "n=0; while [ $n -lt 1000 ]; do n=$((n + 1)); \
+        "n=0; while [ $n -lt 400 ]; do n=$((n + 1)); \
          case $(curl -sS -w '%{{http_code}}\\n' {} 2>&1) in *503*) echo refused; exit;; esac; done",
-        [ISSUES; 40].join(" ")
+        [long.as_str(); 40].join(" ")
     );
     let refused = world.host.run("coder", ["sh", "-c", &script]);
     assert_eq!(refused.stdout, "refused\n", "actions are refused on a full disk: {refused:?}");
