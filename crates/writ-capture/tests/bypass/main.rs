@@ -126,6 +126,50 @@ fn a_refusal_is_reported_with_who_and_where() {
 }
 
 #[test]
+fn a_datagram_that_only_the_egress_filter_sees_is_reported() {
+    let Some(host) = Installation::open("a_datagram_that_only_the_egress_filter_sees_is_reported") else {
+        return;
+    };
+    host.listen();
+    let (events, mut receiver) = Events::new(&host.capture).unwrap();
+    let mut agent = host.agent(1);
+    // Connecting a datagram socket to a stand-in is let be: the C library does it to learn its own address.
+    let code = "
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.connect(('198.18.0.1', 443))
+        s.send(b'quic')
+    ";
+    assert_eq!(agent.does(code, &json!({})), "EPERM");
+    events.drain();
+    let Ok(KernelEvent::Refused { run, address, transport, .. }) = receiver.try_recv() else {
+        panic!("no refusal was reported")
+    };
+    assert_eq!((run, address), (agent.run.tag(), "198.18.0.1:443".parse().unwrap()));
+    assert_eq!((transport.as_str(), host.capture.counters().dropped), ("udp", 1));
+}
+
+/// More than anyone would read is counted, not told; the daemon is not kept busy by a run that is refused all the time.
+#[test]
+fn a_flood_of_refusals_is_bounded() {
+    let Some(host) = Installation::open("a_flood_of_refusals_is_bounded") else { return };
+    let (events, mut receiver) = Events::new(&host.capture).unwrap();
+    let mut agent = host.agent(1);
+    let code = "
+        for n in range(2000):
+            assert socket.socket().connect_ex(('203.0.113.7', 443)) == errno.EPERM
+    ";
+    let started = fs::read_to_string("/proc/uptime").unwrap();
+    assert_eq!(agent.does(code, &json!({})), "None");
+    let ended = fs::read_to_string("/proc/uptime").unwrap();
+    let second = |text: &str| text.split('.').next().unwrap().parse::<usize>().unwrap();
+    events.drain();
+    let told = std::iter::from_fn(|| receiver.try_recv().ok()).count();
+    // 64 for each second that was begun.
+    assert!(told <= 64 * (second(&ended) - second(&started) + 2), "{told}");
+    assert_eq!(host.capture.counters().refused, 2000);
+}
+
+#[test]
 fn a_process_moved_out_of_its_cgroup_is_reported() {
     let Some(host) = Installation::open("a_process_moved_out_of_its_cgroup_is_reported") else { return };
     let (events, mut receiver) = Events::new(&host.capture).unwrap();
