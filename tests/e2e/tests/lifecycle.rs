@@ -161,7 +161,7 @@ fn a_full_disk_refuses_actions_loses_nothing_and_heals() {
     #[expect(deprecated, reason = "the safe successor asks for a scope that a whole test is")]
     rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
     run("mount", &["--make-rprivate", "/"]);
-    run("mount", &["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", evidence.to_str().unwrap()]);
+    run("mount", &["-t", "tmpfs", "-o", "size=48m,mode=700", "tmpfs", evidence.to_str().unwrap()]);
     run("sh", &["-c", &format!("cp -a {}/. {}", copy.display(), evidence.display())]);
     world.host.start();
     assert_eq!(world.host.run("coder", ["curl", "-sS", ISSUES]).ok(), "[]\n");
