@@ -3,7 +3,7 @@
  * Tiny programs, each of which needs one thing of the kernel: what loads is there. They are never attached. That a type is
  * in BTF proves nothing: some kernels list what they refuse to load.
  */
-#include "vmlinux.h"
+#include "kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 

@@ -6,7 +6,7 @@
  * not in it, what cannot be stored, and who cannot be named is refused. Programs and maps are pinned, so all of this
  * holds while the daemon is away.
  */
-#include "vmlinux.h"
+#include "kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
