@@ -114,7 +114,7 @@ fn request(agent: &Agent, run: RunId) -> OpenRequest<'_> {
     OpenRequest {
         agent,
         run,
-        session: writ_core::SessionId::from_bits(run.bits()),
+        session: SessionId::from_bits(run.bits()),
         human: Human {
             id: HumanId::new("unix:ada").unwrap(),
             groups: vec!["unix:dev".into()],
