@@ -154,14 +154,15 @@ fn entries(folder: &std::path::Path) -> std::path::PathBuf {
 fn a_full_disk_refuses_actions_loses_nothing_and_heals() {
     let Some(mut world) = World::start("a_full_disk_refuses_actions_loses_nothing_and_heals") else { return };
     world.host.stop();
-    // A small file system of its own below the evidence, seen by this thread's children only.
+    // A small file system of its own below the evidence, seen by this thread's children only: room for two segments
+    // and their archive.
     let evidence = world.host.path("var/lib/writ/evidence");
     let copy = world.host.path("copy");
     run("cp", &["-a", evidence.to_str().unwrap(), copy.to_str().unwrap()]);
     #[expect(deprecated, reason = "the safe successor asks for a scope that a whole test is")]
     rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
     run("mount", &["--make-rprivate", "/"]);
-    run("mount", &["-t", "tmpfs", "-o", "size=48m,mode=700", "tmpfs", evidence.to_str().unwrap()]);
+    run("mount", &["-t", "tmpfs", "-o", "size=96m,mode=700", "tmpfs", evidence.to_str().unwrap()]);
     run("sh", &["-c", &format!("cp -a {}/. {}", copy.display(), evidence.display())]);
     world.host.start();
     assert_eq!(world.host.run("coder", ["curl", "-sS", ISSUES]).ok(), "[]\n");
