@@ -250,6 +250,8 @@ impl Shared {
             // Readers then see less for a while; the next time makes it good. The log itself does not depend on it.
             tracing::error!(target: "writ::evidence", %error, "the index cannot be kept");
         }
+        // Not before: a reader that finds a leaf neither in memory nor in the index passes it over.
+        self.tail.trim(self.index.size().unwrap_or(0));
         for (first, path) in crate::archive::segments(&*self.storage)? {
             // The one that is written stays, and so does any that holds what is not archived.
             if first < segment && segment <= size {

@@ -10,6 +10,8 @@ use crate::facet::Facet;
 
 /// Leaves that stay for readers after they were archived, so that a reader that follows rarely goes to the disk.
 const KEPT: usize = 4096;
+/// Archived leaves that stay for readers while the index cannot be kept: about 64 MiB.
+const UNINDEXED_MAX: usize = 65_536;
 
 /// A durable leaf with what it can be found by.
 #[derive(Debug, Clone)]
@@ -73,9 +75,18 @@ impl Tail {
 
     /// The archive has this many leaves now.
     pub(crate) fn archived(&self, size: u64) {
+        self.lock().archived = size;
+    }
+
+    /// Readers find the leaves below this number through the index now: lets go of all but the newest. While the index
+    /// cannot be kept, what it lacks stays here, up to a bound.
+    pub(crate) fn trim(&self, indexed: u64) {
         let mut inner = self.lock();
-        inner.archived = size;
-        while inner.leaves.len() > KEPT && inner.first < size {
+        let archived = inner.archived;
+        let goes = |first: u64, kept: usize| {
+            first < archived && (first < indexed && kept > KEPT || kept > UNINDEXED_MAX)
+        };
+        while goes(inner.first, inner.leaves.len()) {
             inner.leaves.pop_front();
             inner.first += 1;
         }
