@@ -144,19 +144,13 @@ pub(crate) fn rule(verdict: u16, real: Option<SocketAddr>) -> [u8; 24] {
     value
 }
 
-/// A `struct flow`: the source of a packet on loopback.
-pub(crate) fn flow(netns: u64, peer: SocketAddr) -> [u8; 16] {
-    let wire: u32 = if peer.ip().to_canonical().is_ipv4() { 4 } else { 6 };
-    let parts = [netns.to_ne_bytes(), concat(u32::from(peer.port()).to_ne_bytes(), wire.to_ne_bytes())];
-    let mut key = [0u8; 16];
-    key.iter_mut().zip(parts.into_iter().flatten()).for_each(|(to, from)| *to = from);
+/// A `struct flow` of a question: the source of a packet on loopback.
+pub(crate) fn flow(netns: u64, peer: SocketAddr) -> [u8; 32] {
+    let mut key = [0u8; 32];
+    let address = mapped(peer.ip()).octets();
+    let parts = netns.to_ne_bytes().into_iter().chain(address).chain(u32::from(peer.port()).to_ne_bytes());
+    key.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
     key
-}
-
-fn concat(a: [u8; 4], b: [u8; 4]) -> [u8; 8] {
-    let mut both = [0u8; 8];
-    both.iter_mut().zip(a.into_iter().chain(b)).for_each(|(to, from)| *to = from);
-    both
 }
 
 /// A `struct run` that has reported nothing yet.
@@ -213,7 +207,9 @@ mod tests {
         assert_eq!(u16::from_ne_bytes([value[16], value[17]]), 8443);
         assert_eq!(u16::from_ne_bytes([value[18], value[19]]), 2);
         let key = flow(7, "[::ffff:127.0.0.1]:1024".parse().unwrap());
-        assert_eq!((key[8], key[12]), (0, 4));
+        assert_eq!(&key[..8], &7u64.to_ne_bytes());
+        assert_eq!(&key[8..24], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1]);
+        assert_eq!(u32::from_ne_bytes([key[24], key[25], key[26], key[27]]), 1024);
     }
 
     proptest! {

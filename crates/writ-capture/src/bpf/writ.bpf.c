@@ -321,33 +321,53 @@ static __always_inline int remember(struct bpf_sock_addr *ctx, const struct dest
 	return 1;
 }
 
-/* Does a socket of the same run listen there? Only asked for loopback. */
+/* The run that owns the socket which would receive this; 0 if nobody's or nobody would. */
+static __always_inline __u64 receiver_run(void *ctx, struct bpf_sock_tuple *tuple, __u32 size, int tcp)
+{
+	struct bpf_sock *sk;
+	if (tcp)
+		sk = bpf_sk_lookup_tcp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = bpf_sk_lookup_udp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	__u64 *owner = bpf_sk_storage_get(&sk_run, sk, 0, 0);
+	__u64 run = 0;
+	if (owner)
+		run = *owner;
+	bpf_sk_release(sk);
+	return run;
+}
+
+/* Does a socket of the same run listen there? Only asked for loopback; the egress filter asks again, packet by packet. */
 static __always_inline int own_listener(struct bpf_sock_addr *ctx, const struct destination *to, __u64 run, int tcp)
 {
 	struct bpf_sock_tuple tuple = {};
+	/* A connected datagram socket receives from its peer only, so it must be told from where this comes. */
+	__u16 source = 0;
+	struct bpf_sock *sk = ctx->sk;
+	if (!tcp && sk)
+		source = bpf_htons(sk->src_port);
 	__u32 size;
 	if (is_v4(&to->address)) {
 		__builtin_memcpy(&tuple.ipv4.daddr, &to->address.bytes[12], 4);
 		tuple.ipv4.dport = bpf_htons(to->port);
+		if (source) {
+			tuple.ipv4.saddr = sk->src_ip4 ? sk->src_ip4 : LOOPBACK4;
+			tuple.ipv4.sport = source;
+		}
 		size = sizeof(tuple.ipv4);
 	} else {
 		__builtin_memcpy(&tuple.ipv6.daddr, to->address.bytes, 16);
 		tuple.ipv6.dport = bpf_htons(to->port);
+		if (source) {
+			/* ::1 is the only loopback address there is. */
+			tuple.ipv6.saddr[3] = bpf_htonl(1);
+			tuple.ipv6.sport = source;
+		}
 		size = sizeof(tuple.ipv6);
 	}
-	struct bpf_sock *sk;
-	if (tcp)
-		sk = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	else
-		sk = bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
-		return 0;
-	__u64 *owner = bpf_sk_storage_get(&sk_run, sk, 0, 0);
-	int own = 0;
-	if (owner)
-		own = *owner == run;
-	bpf_sk_release(sk);
-	return own;
+	return receiver_run(ctx, &tuple, size, tcp) == run;
 }
 
 static __always_inline int pass(struct bpf_sock_addr *ctx, const struct destination *to, const struct rule *rule, int v6)
@@ -580,17 +600,57 @@ SEC("cgroup/sendmsg_unix") int writ_sendmsg_unix(struct bpf_sock_addr *ctx)
 
 /* ---- hand-off ---- */
 
-static __always_inline __u32 wire_of(struct bpf_sock_ops *ctx)
+static __always_inline int is_v4_on_the_wire(struct bpf_sock_ops *ctx)
 {
 	if (ctx->family == AF_INET)
-		return 4;
-	return !ctx->remote_ip6[0] && !ctx->remote_ip6[1] && ctx->remote_ip6[2] == bpf_htonl(0xffff) ? 4 : 6;
+		return 1;
+	return !ctx->remote_ip6[0] && !ctx->remote_ip6[1] && ctx->remote_ip6[2] == bpf_htonl(0xffff);
 }
 
-/* Run side: the source port is known and the SYN not sent yet, so the flow is there before anyone can accept. */
+/* The flow as seen from the run's end. */
+static __always_inline void outgoing(struct bpf_sock_ops *ctx, struct flow *flow)
+{
+	flow->netns = bpf_get_netns_cookie(ctx);
+	flow->port = ctx->local_port;
+	flow->to = bpf_ntohl(ctx->remote_port);
+	if (is_v4_on_the_wire(ctx)) {
+		from_v4(&flow->address, ctx->local_ip4);
+		return;
+	}
+	volatile struct bpf_sock_ops *fields = ctx;
+	__u32 *word = (void *)flow->address.bytes;
+	word[0] = fields->local_ip6[0];
+	word[1] = fields->local_ip6[1];
+	word[2] = fields->local_ip6[2];
+	word[3] = fields->local_ip6[3];
+}
+
+/* The same flow as seen from the daemon's end. */
+static __always_inline void incoming(struct bpf_sock_ops *ctx, struct flow *flow)
+{
+	flow->netns = bpf_get_netns_cookie(ctx);
+	flow->port = bpf_ntohl(ctx->remote_port);
+	flow->to = ctx->local_port;
+	if (is_v4_on_the_wire(ctx)) {
+		from_v4(&flow->address, ctx->remote_ip4);
+		return;
+	}
+	volatile struct bpf_sock_ops *fields = ctx;
+	__u32 *word = (void *)flow->address.bytes;
+	word[0] = fields->remote_ip6[0];
+	word[1] = fields->remote_ip6[1];
+	word[2] = fields->remote_ip6[2];
+	word[3] = fields->remote_ip6[3];
+}
+
+/*
+ * Run side: the source port is known and the SYN not sent yet, so the flow is there before anyone can accept. It ends
+ * with the socket, before the port is free: whoever has the port next is somebody else.
+ */
 SEC("sockops") int writ_sockops_run(struct bpf_sock_ops *ctx)
 {
-	if (ctx->op != BPF_SOCK_OPS_TCP_CONNECT_CB)
+	int closed = ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == BPF_TCP_CLOSE;
+	if (ctx->op != BPF_SOCK_OPS_TCP_CONNECT_CB && !closed)
 		return 1;
 	struct bpf_sock *sk = ctx->sk;
 	if (!sk)
@@ -598,7 +658,15 @@ SEC("sockops") int writ_sockops_run(struct bpf_sock_ops *ctx)
 	struct origin *origin = bpf_sk_storage_get(&sk_origin, sk, 0, 0);
 	if (!origin)
 		return 1;
-	struct flow flow = { .netns = bpf_get_netns_cookie(ctx), .port = ctx->local_port, .wire = wire_of(ctx) };
+	struct flow flow = {};
+	outgoing(ctx, &flow);
+	if (closed) {
+		bpf_map_delete_elem(&flows, &flow);
+		return 1;
+	}
+	/* Without word of its end the flow would outlive the socket: better a miss. */
+	if (bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG))
+		return 1;
 	bpf_map_update_elem(&flows, &flow, origin, BPF_ANY);
 	count(FLOWS);
 	return 1;
@@ -612,9 +680,8 @@ SEC("sockops") int writ_sockops_daemon(struct bpf_sock_ops *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	if (!sk)
 		return 1;
-	struct flow flow = {
-		.netns = bpf_get_netns_cookie(ctx), .port = bpf_ntohl(ctx->remote_port), .wire = wire_of(ctx)
-	};
+	struct flow flow = {};
+	incoming(ctx, &flow);
 	struct origin *origin = bpf_map_lookup_elem(&flows, &flow);
 	if (!origin) {
 		count(FLOW_MISSES);
@@ -646,17 +713,9 @@ static __always_inline int to_passed(struct __sk_buff *skb, const struct address
 	return a[0] == b[0] && a[1] == b[1] && bpf_ntohs(port) == open->port;
 }
 
-/* A question leaves for the resolver: its source port leads back to who asked. */
-static __always_inline void note_question(struct __sk_buff *skb, __u32 at, __u32 wire)
+/* A question leaves for the resolver: its source leads back to who asked. */
+static __always_inline void note_question(struct __sk_buff *skb, const struct address *from, __u16 port)
 {
-	struct { __be16 source, port; } udp = {};
-	if (bpf_skb_load_bytes(skb, at, &udp, sizeof(udp)))
-		return;
-	struct settings *set = the_settings();
-	if (!set)
-		return;
-	if (bpf_ntohs(udp.port) != set->resolver_port)
-		return;
 	struct bpf_sock *sk = skb->sk;
 	if (!sk)
 		return;
@@ -666,8 +725,81 @@ static __always_inline void note_question(struct __sk_buff *skb, __u32 at, __u32
 	struct origin *origin = bpf_sk_storage_get(&sk_origin, sk, 0, 0);
 	if (!origin)
 		return;
-	struct flow flow = { .netns = origin->netns, .port = bpf_ntohs(udp.source), .wire = wire };
+	struct flow flow = { .netns = origin->netns, .address = *from, .port = port };
 	bpf_map_update_elem(&questions, &flow, origin, BPF_ANY);
+}
+
+/* Would this packet on loopback be received by a socket of the run that sends it, or by a passed destination? */
+static __always_inline int stays_inside(struct __sk_buff *skb, const struct address *from, const struct address *to,
+					__u16 source, __u16 port, int tcp)
+{
+	struct bpf_sock *sk = skb->sk;
+	if (!sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	struct destination *open = bpf_sk_storage_get(&sk_pass, sk, 0, 0);
+	if (tcp && open) {
+		const __u64 *a = (const void *)to->bytes, *b = (const void *)open->address.bytes;
+		if (a[0] == b[0] && a[1] == b[1] && port == open->port)
+			return 1;
+	}
+	__u64 *owner = bpf_sk_storage_get(&sk_run, sk, 0, 0);
+	if (!owner)
+		return 0;
+	__u64 run = *owner;
+	struct bpf_sock_tuple tuple = {};
+	__u32 size;
+	if (is_v4(to)) {
+		__builtin_memcpy(&tuple.ipv4.saddr, &from->bytes[12], 4);
+		__builtin_memcpy(&tuple.ipv4.daddr, &to->bytes[12], 4);
+		tuple.ipv4.sport = bpf_htons(source);
+		tuple.ipv4.dport = bpf_htons(port);
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(&tuple.ipv6.saddr, from->bytes, 16);
+		__builtin_memcpy(&tuple.ipv6.daddr, to->bytes, 16);
+		tuple.ipv6.sport = bpf_htons(source);
+		tuple.ipv6.dport = bpf_htons(port);
+		size = sizeof(tuple.ipv6);
+	}
+	return receiver_run(skb, &tuple, size, tcp) == run;
+}
+
+/*
+ * On loopback. A connect hook looked at the receiver before; since then a datagram socket's peer, or the member that a
+ * group of SO_REUSEPORT picks for this source, may be somebody else. Asked for each datagram and each first packet.
+ */
+static __always_inline int may_loop(struct __sk_buff *skb, const struct address *from, const struct address *to,
+				    __u8 protocol, __u32 at)
+{
+	struct {
+		__be16 source, port;
+	} ports = {};
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+		return 0;
+	if (bpf_skb_load_bytes(skb, at, &ports, sizeof(ports)))
+		return 0;
+	struct settings *set = the_settings();
+	if (!set)
+		return 0;
+	__u16 source = bpf_ntohs(ports.source), port = bpf_ntohs(ports.port);
+	if (protocol == IPPROTO_UDP) {
+		if (port != set->resolver_port)
+			return stays_inside(skb, from, to, source, port, 0);
+		note_question(skb, from, source);
+		return 1;
+	}
+	if (port == set->relay_port || port == set->resolver_port)
+		return 1;
+	__u8 flags = 0;
+	if (bpf_skb_load_bytes(skb, at + 13, &flags, 1))
+		return 0;
+	/* SYN without ACK (RFC 9293 section 3.1). */
+	if ((flags & 0x12) != 0x02)
+		return 1;
+	return stays_inside(skb, from, to, source, port, 1);
 }
 
 /* Whatever came so far dodged the hooks, or was a datagram on a connected socket. */
@@ -697,34 +829,34 @@ static __always_inline void report_dropped(struct __sk_buff *skb, const struct a
 
 SEC("cgroup_skb/egress") int writ_egress(struct __sk_buff *skb)
 {
-	struct address to = {};
+	struct address from = {}, to = {};
 	__u8 first = 0, protocol = 0;
-	__u32 at = 0, wire = 0;
+	__u32 at = 0;
 	if (bpf_skb_load_bytes(skb, 0, &first, 1))
 		goto drop;
 	if (first >> 4 == 4) {
-		__u32 ip = 0;
-		if (bpf_skb_load_bytes(skb, 16, &ip, 4) || bpf_skb_load_bytes(skb, 9, &protocol, 1))
+		__u32 ip[2] = {};
+		if (bpf_skb_load_bytes(skb, 12, ip, 8) || bpf_skb_load_bytes(skb, 9, &protocol, 1))
 			goto drop;
-		from_v4(&to, ip);
+		from_v4(&from, ip[0]);
+		from_v4(&to, ip[1]);
 		at = (first & 15) * 4;
-		wire = 4;
 	} else if (first >> 4 == 6) {
-		if (bpf_skb_load_bytes(skb, 24, to.bytes, 16) || bpf_skb_load_bytes(skb, 6, &protocol, 1))
+		if (bpf_skb_load_bytes(skb, 8, from.bytes, 16) || bpf_skb_load_bytes(skb, 24, to.bytes, 16))
 			goto drop;
-		/* An extension header makes `protocol` something else than TCP or UDP: only loopback passes then. */
+		/* An extension header makes `protocol` something else than TCP or UDP, which is dropped. */
+		if (bpf_skb_load_bytes(skb, 6, &protocol, 1))
+			goto drop;
 		at = 40;
-		wire = 6;
 	} else {
 		goto drop;
 	}
 	if (is_loopback(&to)) {
-		if (protocol == IPPROTO_UDP)
-			note_question(skb, at, wire);
+		if (may_loop(skb, &from, &to, protocol, at))
+			return ALLOW;
+	} else if (protocol == IPPROTO_TCP && to_passed(skb, &to, at)) {
 		return ALLOW;
 	}
-	if (protocol == IPPROTO_TCP && to_passed(skb, &to, at))
-		return ALLOW;
 drop:
 	count(EGRESS_DROPS);
 	report_dropped(skb, &to, protocol, at);

@@ -72,11 +72,15 @@ struct settings {
 	__u32 pad;
 };
 
-/* A flow on loopback, from SYN to accept, or from question to answer. */
+/*
+ * A flow on loopback, from SYN to accept, or from question to answer (`to` is 0 then). As much of the four as tells two
+ * live sockets apart: with less, one run's flow would overwrite another's.
+ */
 struct flow {
 	__u64 netns;
+	struct address address; /* of the run's end, as it is on the wire */
 	__u32 port;
-	__u32 wire; /* 4 or 6: what is on the wire, whatever the socket's family */
+	__u32 to; /* the daemon's port */
 };
 
 enum event_kind { REFUSED = 1, EXECUTED = 2, EXITED = 3, LEFT_CGROUP = 4 };

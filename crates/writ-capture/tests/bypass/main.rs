@@ -8,6 +8,7 @@
 )]
 
 mod installation;
+mod strangers;
 mod ways;
 
 use std::fs;

@@ -150,6 +150,33 @@ pub(crate) const WAYS: &[(&str, &str, Outcome)] = &[
         ",
         Is(&["b'own'"]),
     ),
+    (
+        "own UDP socket answers a connected one",
+        "
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind(('127.0.0.1', 0))
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        client.settimeout(5)
+        client.connect(server.getsockname())
+        client.send(b'q')
+        server.sendto(b'own', server.recvfrom(9)[1])
+        return client.recv(9)
+        ",
+        Is(&["b'own'"]),
+    ),
+    (
+        "own listener, v6 and v4-mapped",
+        "
+        out = []
+        listener = socket.create_server(('::', 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        port = listener.getsockname()[1]
+        for host, family in (('::1', 10), ('127.0.0.1', 2), ('::ffff:127.0.0.1', 10)):
+            tcp(host, port, family).send(b'own')
+            out.append(listener.accept()[0].recv(9))
+        return out
+        ",
+        Is(&["[b'own', b'own', b'own']"]),
+    ),
     ("listener of another", "return tcp('127.0.0.1', neighbour)", REFUSED),
     ("listener of another, by the unspecified address", "return tcp('0.0.0.0', neighbour)", REFUSED),
     ("listener of another, v4-mapped", "return tcp('::ffff:127.0.0.1', neighbour, socket.AF_INET6)", REFUSED),
