@@ -74,6 +74,11 @@ impl Layout {
         self.run().join("control.sock")
     }
 
+    /// The Workload API's socket, mode 0666: who asks is proven, not let in.
+    pub fn workload_socket(&self) -> PathBuf {
+        self.run().join("workload.sock")
+    }
+
     /// The socket of the process that holds the listeners while the daemon restarts, mode 0600.
     pub fn holder_socket(&self) -> PathBuf {
         self.run().join("holder.sock")

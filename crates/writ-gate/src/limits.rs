@@ -99,3 +99,80 @@ pub const CONTROL_BODY_BYTES_MAX: usize = 256 * 1024;
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For control requests under way to end when the daemon stops.
 pub const CONTROL_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Logins under way at once; past it, a new one is refused.
+pub const LOGINS_MAX: usize = 256;
+/// Logins of one uid under way at once: nobody can keep others from logging in.
+pub const LOGINS_PER_UID_MAX: usize = 16;
+/// From the start of a login in a browser to the code that comes back.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_mins(10);
+/// Login sessions that are signed in at once: the refresh token of each takes a locked page.
+pub const SIGN_INS_MAX: usize = 1_024;
+/// Groups kept of one human.
+pub const HUMAN_GROUPS_MAX: usize = 256;
+/// A group, name or address of a human as an issuer writes it, bytes.
+pub const HUMAN_TEXT_BYTES_MAX: usize = 256;
+/// A token, bytes: above what fits into the head of a request at most servers.
+pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
+/// The body of an issuer's answer.
+pub const ISSUER_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// To connect to an issuer, ask and read its answer.
+pub const ISSUER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Difference between the clocks of issuer and node that is put up with.
+pub const CLOCK_SKEW: Duration = Duration::from_mins(1);
+/// Keys of one issuer.
+pub const ISSUER_KEYS_MAX: usize = 64;
+/// How long an issuer's keys and description are used before they are fetched again.
+pub const ISSUER_FRESH: Duration = Duration::from_hours(1);
+/// How long they are used while fetching fails.
+pub const ISSUER_USABLE: Duration = Duration::from_hours(24);
+/// Between two fetches of the same: a flood of unknown key ids causes no flood of fetches.
+pub const ISSUER_FETCH_PAUSE: Duration = Duration::from_secs(10);
+/// The oldest token of a caller, by its time of issue, that is taken; a revocation is remembered as long.
+pub const CALLER_TOKEN_AGE_MAX: Duration = Duration::from_hours(7 * 24);
+/// Callers remembered by address, so that a signal that names an address finds them.
+pub const CALLERS_REMEMBERED_MAX: usize = 16_384;
+/// The oldest signal that is taken, by its time of issue: a transmitter may have waited for us that long.
+pub const SIGNAL_AGE_MAX: Duration = Duration::from_hours(7 * 24);
+/// Signals whose ids are remembered, so that none is taken twice.
+pub const SIGNALS_REMEMBERED_MAX: usize = 16_384;
+/// Signals fetched by one poll.
+pub const SIGNALS_PER_POLL_MAX: usize = 64;
+/// The longest a transmitter may hold a poll open.
+pub const SIGNAL_POLL_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Connections to the Workload API held at once, of users other than root: four of every session's processes.
+pub const WORKLOAD_CONNECTIONS_MAX: usize = 16_384;
+/// Connections of one uid to the Workload API held at once: nobody can keep others from their identity. Agents of one
+/// user share it, so it leaves room for many.
+pub const WORKLOAD_CONNECTIONS_PER_UID_MAX: usize = 4_096;
+/// Calls of one connection to the Workload API under way at once: clients keep four streams, Envoy one per secret.
+pub const WORKLOAD_STREAMS_MAX: u32 = 64;
+/// From accept to the end of the HTTP/2 preface on the Workload API.
+pub const WORKLOAD_HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request on the Workload API; a JWT to validate is the largest.
+pub const WORKLOAD_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Identities of one process: what it is told, and what is signed for it at a time.
+pub const WORKLOAD_IDENTITIES_MAX: usize = 16;
+/// Audiences of one JWT-SVID; one is recommended by the standard.
+pub const WORKLOAD_AUDIENCES_MAX: usize = 16;
+/// Secrets that one secret-discovery stream names.
+pub const WORKLOAD_SECRETS_MAX: usize = 256;
+/// Over this time an update that concerns everybody is spread, so that not all streams sign at once. Far below the
+/// second within which a change is promised.
+pub const WORKLOAD_SPREAD: Duration = Duration::from_millis(250);
+
+/// Connections to the identity endpoints over TLS held at once.
+pub const WEB_CONNECTIONS_MAX: usize = 1_024;
+/// Of these, from one address: one peer cannot keep out others.
+pub const WEB_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
+/// Streams of one HTTP/2 connection there.
+pub const WEB_STREAMS_MAX: u32 = 32;
+/// A request's head there.
+pub const WEB_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// A request's body there: tokens to exchange are the largest.
+pub const WEB_BODY_BYTES_MAX: usize = 64 * 1024;
+/// For the TLS handshake, for the head of a request, and for the rest of it with its answer; each.
+pub const WEB_TIMEOUT: Duration = Duration::from_secs(10);
+/// A whole connection there: clients come back, and a certificate that was replaced is seen.
+pub const WEB_CONNECTION_TIMEOUT: Duration = Duration::from_mins(5);
