@@ -1,0 +1,25 @@
+//! Who the human is: talks to `OpenID Connect` issuers and verifies what they say.
+//!
+//! [`People`] is the whole of it: [`Logins`] (a browser or a device proves a person, once), the sign-ins that stay
+//! ([`People::who`]), [`Callers`] (the tokens that come with a request), and [`Signals`] (what an issuer tells
+//! afterwards). It knows nothing of runs or sessions; what ends is told through [`Tell`], what lasts is kept through
+//! [`Keep`], and both belong to the daemon.
+//!
+//! Invariants: nothing an issuer says is believed before signature, issuer, audience and time have been checked, in
+//! one place each (`jose`, `claims`); a human is issuer *and* subject, never a name or an address; a sign-in is worth
+//! something for one uid in one login session only; no token leaves this crate but to the issuer that made it.
+//!
+//! # Libraries, judged
+//!
+//! Signatures are aws-lc-rs, HTTP is hyper, TLS is rustls, as in the relay. The rest is written here, because what
+//! is at hand was found wanting for a verifier that must fail closed:
+//! - `openidconnect` and `oauth2` check neither `at_hash` by default nor `crit`, `jku` and duplicate members, leave
+//!   RFC 9207 and RFC 8628's back-off to the caller, and verify RSA with a crate of known timing trouble.
+//! - `jsonwebtoken` reads a header more leniently than is needed here (unknown `crit`, duplicate members, a key whose
+//!   `alg` or `use` says otherwise); what would be left of it is the call of aws-lc-rs that `jose` makes itself.
+//! - `josekit` needs OpenSSL, a second TLS and a second set of key parsers in one process.
+#![forbid(unsafe_code)]
+
+mod issuer;
+
+pub use issuer::{Delivery, Endpoint, EndpointError, Issuer, IssuerName, KEYS, Transmitter, issuers};
