@@ -75,6 +75,22 @@ pub const NAMES_ASKED_PER_RUN_MAX: usize = 1_024;
 pub const SESSION_TTL_MAX: Duration = Duration::from_hours(30 * 24);
 /// A session's time limit when nobody says otherwise.
 pub const SESSION_TTL_DEFAULT: Duration = Duration::from_hours(1);
+/// Digests of files kept; past it the oldest is read again.
+pub const DIGESTS_MAX: usize = 8_192;
+/// A program or script that is digested; larger ones are not attested. The largest agents known are below 300 MiB.
+pub const ATTESTED_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Attested processes remembered, so that asking again costs a look and no reading.
+pub const ATTESTED_MAX: usize = 16_384;
+/// Ancestors of a process that are looked at.
+pub const ANCESTORS_MAX: usize = 32;
+/// Containers and pods remembered.
+pub const CONTAINERS_MAX: usize = 4_096;
+/// An answer of a container runtime or kubelet: a node has at most some hundred pods.
+pub const RUNTIME_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// For a container runtime or kubelet to answer.
+pub const RUNTIME_TIMEOUT: Duration = Duration::from_secs(2);
+/// Digests pinned for one agent; approved ones push out the oldest.
+pub const PINS_PER_AGENT_MAX: usize = 256;
 /// A purpose, bytes.
 pub const PURPOSE_BYTES_MAX: usize = 1_024;
 /// A path kept in a record, bytes; longer ones are cut and end in `...`.
@@ -141,15 +157,17 @@ pub const SIGNALS_PER_POLL_MAX: usize = 64;
 /// The longest a transmitter may hold a poll open.
 pub const SIGNAL_POLL_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Connections to the Workload API held at once, of users other than root: four of every session's processes.
-pub const WORKLOAD_CONNECTIONS_MAX: usize = 16_384;
-/// Connections of one uid to the Workload API held at once: nobody can keep others from their identity. Agents of one
-/// user share it, so it leaves room for many.
-pub const WORKLOAD_CONNECTIONS_PER_UID_MAX: usize = 4_096;
+/// Connections to the Workload API held at once, of users other than root: one for every session.
+pub const WORKLOAD_CONNECTIONS_MAX: usize = 4_096;
+/// Connections of one uid to the Workload API held at once: agents of one user share it, and nobody can keep others
+/// from their identity.
+pub const WORKLOAD_CONNECTIONS_PER_UID_MAX: usize = 1_024;
 /// Calls of one connection to the Workload API under way at once: clients keep four streams, Envoy one per secret.
-pub const WORKLOAD_STREAMS_MAX: u32 = 64;
-/// From accept to the end of the HTTP/2 preface on the Workload API.
+pub const WORKLOAD_STREAMS_MAX: u32 = 32;
+/// From accept to the first call on the Workload API.
 pub const WORKLOAD_HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// For calls on the Workload API to be told the end when the daemon stops.
+pub const WORKLOAD_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A request on the Workload API; a JWT to validate is the largest.
 pub const WORKLOAD_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Identities of one process: what it is told, and what is signed for it at a time.
