@@ -17,8 +17,8 @@ use writ_core::{
     TrustDomain,
 };
 use writ_gate::{
-    Asked, BoxFuture, Catalog, Conn, Decide, Destination, Ended, Exchange, Gate, Human, Identify, Mint,
-    Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict,
+    Asked, BoxFuture, Catalog, Conn, Decide, Delegation, Destination, Ended, Exchange, Gate, Human, Identify,
+    Marks, Mint, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict,
 };
 
 use crate::{Broker, Store, StoreKey};
@@ -171,7 +171,7 @@ impl World {
 
     async fn act(&self) -> Result<Exchange, Reason> {
         let head = RequestHead { method: "GET", path: "/x", query: None };
-        let asked = Asked { host: &self.host, head };
+        let asked = Asked { host: &self.host, head, marks: Marks::default() };
         self.gate.action(&self.admitted, asked).await.map_err(|refusal| refusal.reason)
     }
 
@@ -191,6 +191,7 @@ fn session() -> Arc<Session> {
         agent,
         human: Human {
             id: HumanId::new("unix:ada").unwrap(),
+            display: None,
             groups: Vec::new(),
             uid: 1000,
             login_uid: None,
@@ -200,6 +201,7 @@ fn session() -> Arc<Session> {
         opened: Timestamp::default(),
         expires: Timestamp::default().plus(Duration::from_mins(1)),
         assurance: Assurance::Kernel,
+        delegation: Delegation::default(),
     }))
 }
 
@@ -224,6 +226,10 @@ struct One {
 impl Identify for One {
     fn identify(&self, _run: RunTag) -> Result<Arc<Session>, Reason> {
         Ok(Arc::clone(&self.session))
+    }
+
+    fn acting(&self, _: &Arc<Session>, _: &Marks<'_>) -> Result<Arc<Session>, Reason> {
+        Err(Reason::NoHuman)
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assurance::Assurance;
 use crate::clock::Timestamp;
+use crate::grant::{ActsFor, Grants};
 use crate::id::{ActionId, ConnId, LeaseId, RunId, SessionId};
 use crate::name::{AgentName, HumanId, OperationName, ServiceName};
 use crate::process::Process;
@@ -260,20 +261,28 @@ events! {
     "session.opened" SessionOpened {
         /// Who, for whom.
         actor: Actor,
+        /// For whom it acts: `starter`, `caller`, `owner`.
+        acts_for: ActsFor,
         /// How strongly it is enforced.
         assurance: Assurance,
         /// The audit session of the login that started it, if the kernel has one.
         audit_session: Option<u32>,
         /// Protections that the run is without, because its agent's file says so: `without_namespaces`, ...
         dangers: Vec<String>,
+        /// How people call the human.
+        display: Option<String>,
         /// The program: its path as the kernel resolved it.
         exe: String,
         /// SHA-256 of the program, hex.
         exe_sha256: String,
         /// When it ends at the latest.
         expires_us: Timestamp,
+        /// What each hop of delegation narrowed it to.
+        grants: Grants,
         /// The uid that logged in, which `su` and `sudo` do not change; absent if the kernel has none.
         login_uid: Option<u32>,
+        /// The runs that led to it, eldest first.
+        parents: Vec<RunId>,
         /// The first process.
         process: Process,
         /// What it is for, in the human's words.
@@ -283,12 +292,111 @@ events! {
         /// The uid that the run has.
         uid: u32,
     }
+    /// A run was given a request of a caller: from here on it may act for them too, in a session of their own.
+    "session.joined" SessionJoined {
+        /// Who, for whom.
+        actor: Actor,
+        /// The run's own session.
+        below: SessionId,
+        /// How people call the human.
+        display: Option<String>,
+        /// When it ends at the latest.
+        expires_us: Timestamp,
+    }
     /// A session ended: nothing that belongs to it may act any more.
     "session.ended" SessionEnded {
         /// Who, for whom.
         actor: Actor,
-        /// Why: `exited`, `expired`, `revoked`.
+        /// Why: `exited`, `expired`, `revoked`, `signed-out`.
         cause: String,
+    }
+    /// Somebody ordered sessions to end; each ends with an event of its own.
+    "revocation.ordered" RevocationOrdered {
+        /// Who: `uid:N`, or the issuer whose signal it was.
+        by: String,
+        /// How many sessions were live.
+        sessions: u64,
+        /// Whose: `session:ID`, `run:ID`, `agent:NAME`, `human:ID`.
+        target: String,
+    }
+    /// A human signed in at an issuer; runs that they start from that login are theirs.
+    "human.signed_in" HumanSignedIn {
+        /// Authentication methods, as the issuer said (RFC 8176).
+        amr: Vec<String>,
+        /// The audit session that they are bound to; absent where the kernel has none.
+        audit_session: Option<u32>,
+        /// How people call them.
+        display: Option<String>,
+        /// Their groups, as the issuer's mapping says.
+        groups: Vec<String>,
+        /// Who.
+        human: HumanId,
+        /// The uid that they are bound to.
+        uid: u32,
+    }
+    /// A human is no longer signed in.
+    "human.signed_out" HumanSignedOut {
+        /// Why: `asked`, `refused` (the issuer refreshed no more), `expired`, `signal`.
+        cause: String,
+        /// Who.
+        human: HumanId,
+        /// The uid that they were bound to.
+        uid: u32,
+    }
+    /// An issuer said something about a human (Shared Signals).
+    "human.signal" HumanSignal {
+        /// The event's type, as a URI.
+        event: String,
+        /// Whom it names; absent if it names nobody who is known here.
+        human: Option<HumanId>,
+        /// The transmitter.
+        issuer: String,
+        /// The id of the message.
+        jti: String,
+    }
+    /// An identity document was issued to a run.
+    "identity.issued" IdentityIssued {
+        /// Who, for whom.
+        actor: Actor,
+        /// For whom it is meant; empty for a certificate.
+        audience: Vec<String>,
+        /// When it ends.
+        expires_us: Timestamp,
+        /// `x509-svid`, `jwt-svid`, `wit-svid`, `access-token`, `txn-token`.
+        form: String,
+        /// The serial number or `jti` or `txn`.
+        serial: String,
+    }
+    /// An authority of the trust domain was made or changed its state.
+    "identity.authority" IdentityAuthority {
+        /// When it ends.
+        expires_us: Timestamp,
+        /// SHA-256 of its public key, hex.
+        key_sha256: String,
+        /// `prepared`, `active`, `retired`, `removed`.
+        state: String,
+    }
+    /// A digest was pinned for an agent, by trust on first use or because somebody approved it.
+    "agent.pinned" AgentPinned {
+        /// The agent.
+        agent: AgentName,
+        /// SHA-256 of the program or script, hex.
+        digest: String,
+        /// Uid that approved it; absent for trust on first use.
+        uid: Option<u32>,
+    }
+    /// A process claimed to be an agent and is not, or matches none.
+    "agent.refused" AgentRefused {
+        /// The agent that it was started as, if it named one.
+        agent: Option<AgentName>,
+        /// The program's path, as the kernel resolved it.
+        exe: String,
+        /// The process.
+        process: Process,
+        /// Why.
+        reason: Reason,
+        /// Its uid.
+        uid: u32,
     }
     /// A governed process executed a program.
     "process.executed" ProcessExecuted {
@@ -392,6 +500,8 @@ impl Event {
     pub fn actor(&self) -> Option<&Actor> {
         match self {
             Self::SessionOpened(e) => Some(&e.actor),
+            Self::SessionJoined(e) => Some(&e.actor),
+            Self::IdentityIssued(e) => Some(&e.actor),
             Self::SessionEnded(e) => Some(&e.actor),
             Self::ProcessExecuted(e) => Some(&e.actor),
             Self::ConnectionRefused(e) => e.actor.as_ref(),
@@ -405,7 +515,14 @@ impl Event {
             | Self::ConfigLoaded(_)
             | Self::ConfigRefused(_)
             | Self::SecretSet(_)
-            | Self::SecretRemoved(_) => None,
+            | Self::SecretRemoved(_)
+            | Self::RevocationOrdered(_)
+            | Self::HumanSignedIn(_)
+            | Self::HumanSignedOut(_)
+            | Self::HumanSignal(_)
+            | Self::IdentityAuthority(_)
+            | Self::AgentPinned(_)
+            | Self::AgentRefused(_) => None,
         }
     }
 
@@ -556,9 +673,33 @@ mod tests {
                 json!({"uid": 1, "script": {"sha256": "00", "path": "/x.py", "how": "inferred"}, "purpose": "p",
                 "process": process(), "login_uid": 1, "dangers": ["without_namespaces"],
                 "expires_us": 9, "exe_sha256": "00", "exe": "/bin/x", "audit_session": 4,
-                "assurance": "kernel", "actor": actor()}),
+                "assurance": "kernel", "actor": actor(), "acts_for": "starter", "display": "Ann",
+                "grants": [["forge:a:read"]], "parents": [ID]}),
             ),
+            ("session.joined", json!({"expires_us": 9, "display": "Ann", "below": ID, "actor": actor()})),
             ("session.ended", json!({"cause": "exited", "actor": actor()})),
+            ("revocation.ordered", json!({"target": "human:unix:ann", "sessions": 1, "by": "uid:0"})),
+            (
+                "human.signed_in",
+                json!({"uid": 1, "human": "oidc:https://id.test#ann", "groups": ["x"], "display": "Ann",
+                "audit_session": 4, "amr": ["pwd"]}),
+            ),
+            ("human.signed_out", json!({"uid": 1, "human": "oidc:https://id.test#ann", "cause": "asked"})),
+            (
+                "human.signal",
+                json!({"jti": "1", "issuer": "https://id.test", "human": "oidc:https://id.test#ann",
+                "event": "https://schemas.openid.net/secevent/caep/event-type/session-revoked"}),
+            ),
+            (
+                "identity.issued",
+                json!({"serial": "01", "form": "jwt-svid", "expires_us": 9, "audience": ["x"], "actor": actor()}),
+            ),
+            ("identity.authority", json!({"state": "active", "key_sha256": "00", "expires_us": 9})),
+            ("agent.pinned", json!({"uid": 0, "digest": "00", "agent": "coder"})),
+            (
+                "agent.refused",
+                json!({"uid": 1, "reason": "session.no_run", "process": process(), "exe": "/bin/x", "agent": "coder"}),
+            ),
             (
                 "process.executed",
                 json!({"process": process(), "parent": 1, "exe": "/bin/x", "actor": actor()}),

@@ -90,13 +90,33 @@ name! {
     "`service/operation`, each of letters, digits, `.`, `-`, `_`"
 }
 name! {
-    /// The accountable person: `unix:NAME`, or `unix:UID` for a user without a name.
-    HumanId, "human id", human, "`unix:NAME` or `unix:UID`"
+    /// The accountable person: `unix:NAME`, `unix:UID` for a user without a name, or `oidc:ISSUER#SUBJECT`.
+    HumanId, "human id", human, "`unix:NAME`, `unix:UID` or `oidc:ISSUER#SUBJECT`"
 }
 name! {
     /// A DNS name in canonical form: lower case, no trailing dot, at most 253 bytes, labels of letters, digits,
     /// `-` and `_` (RFC 1035 section 2.3.4, RFC 5890 A-labels). Never an address.
     HostName, "host name", host, "a DNS name of letters, digits, `-`, `_` in labels of at most 63, not an address"
+}
+
+impl HumanId {
+    /// The id of a subject of an OpenID Connect issuer. What is not printable ASCII, and `#` and `%`, is percent-encoded, so
+    /// that every subject has exactly one id.
+    pub fn oidc(issuer: &str, subject: &str) -> Result<Self, NameError> {
+        let mut text = format!("oidc:{issuer}#");
+        for byte in subject.bytes() {
+            match byte {
+                b'#' | b'%' => text.push_str(if byte == b'#' { "%23" } else { "%25" }),
+                _ if byte.is_ascii_graphic() => text.push(char::from(byte)),
+                _ => text.extend(['%'].into_iter().chain(hex(byte))),
+            }
+        }
+        Self::new(&text)
+    }
+}
+
+fn hex(byte: u8) -> [char; 2] {
+    [byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or('0').to_ascii_uppercase())
 }
 
 impl OperationName {
@@ -121,8 +141,20 @@ fn operation(text: &str) -> Option<String> {
 
 fn human(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':')?;
-    let printable = !rest.is_empty() && rest.len() <= 256 && rest.chars().all(|c| c.is_ascii_graphic());
-    (scheme == "unix" && printable).then(|| text.to_owned())
+    let printable =
+        |part: &str, max| !part.is_empty() && part.len() <= max && part.bytes().all(|b| b.is_ascii_graphic());
+    let fits = match scheme {
+        "unix" => printable(rest, 256),
+        // OpenID Connect Core, section 2: a subject has at most 255 characters; encoded it may take three times that.
+        "oidc" => rest.split_once('#').is_some_and(|(issuer, subject)| {
+            issuer.starts_with("http")
+                && printable(issuer, 512)
+                && printable(subject, 765)
+                && !subject.contains('#')
+        }),
+        _ => false,
+    };
+    fits.then(|| text.to_owned())
 }
 
 fn host(text: &str) -> Option<String> {
@@ -156,6 +188,18 @@ mod tests {
         {
             assert!(HostName::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_subject_has_one_human_id() {
+        let id = |subject| HumanId::oidc("https://id.example", subject);
+        assert_eq!(id("alice").unwrap().as_str(), "oidc:https://id.example#alice");
+        assert_eq!(id("a#%\u{e9} b").unwrap().as_str(), "oidc:https://id.example#a%23%25%C3%A9%20b");
+        assert_eq!(HumanId::new("oidc:https://id.example#alice"), id("alice"));
+        for bad in ["oidc:https://id.example", "oidc:#a", "oidc:https://a#", "oidc:https://a#b#c", "ldap:x"] {
+            assert!(HumanId::new(bad).is_err(), "{bad}");
+        }
+        assert!(HumanId::oidc("https://id.example", "").is_err());
     }
 
     #[test]

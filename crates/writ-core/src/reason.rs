@@ -97,6 +97,27 @@ reasons! {
     "session.revoked" SessionRevoked Agent 403
         "the session was revoked"
         "see `writ log --session`";
+    "session.no_human" NoHuman Agent 403
+        "this run acts for its callers, and the request names none of them"
+        "send the handle that came with the caller's request, or its `traceparent`; or register the agent as autonomous";
+    "session.two_humans" TwoHumans Agent 403
+        "the request names more than one caller"
+        "send the handle and trace context of one request only";
+    "session.not_granted" NotGranted Agent 403
+        "the session was not granted this"
+        "start the run with a `--grant` that covers it; see `writ why`";
+    "session.signed_out" SignedOut Agent 403
+        "the human behind the session has signed out or was disabled"
+        "sign in again with `writ login`";
+    "identity.unattested" Unattested Agent 403
+        "it could not be proven what this process is"
+        "see the daemon's log for what was missing";
+    "identity.changed" IdentityChanged Agent 403
+        "the program is not the one that this agent was approved with"
+        "look at what changed, then `writ agent approve`";
+    "identity.no_agent" NoAgent Agent 403
+        "the process is no registered agent"
+        "see the daemon's log; add a `[[match]]` block to the agent's file, or start it with the program that the file names";
     "catalog.no_service" NoService Agent 403
         "no service has this name and port"
         "add it to a file in `services/`";

@@ -1,75 +1,8 @@
-//! Leaves in words: one line for `writ log`, sentences for `writ why`. Pure.
+//! Leaves in words: the sentences of `writ why`. Pure.
 
 use std::fmt::Write as _;
 
 use writ_core::event::{Event, Hop, HopKind, Key, Keys, Leaf, LeaseFate, Outcome};
-
-/// What a leaf says, in one line without its time.
-pub fn line(leaf: &Leaf) -> String {
-    match &leaf.event {
-        Event::NodeStarted(body) => {
-            format!("daemon started, version {}, enforcing by {}", body.version, body.assurance.as_str())
-        }
-        Event::NodeStopped(body) => format!("daemon stopped, {} connections cut", body.cut),
-        Event::ConfigLoaded(body) => format!("configuration {} in force", short(&body.config_digest)),
-        Event::ConfigRefused(body) => format!("configuration refused, {} problems", body.problems),
-        Event::SecretSet(body) => format!("secret {} set by uid {}", body.name, body.uid),
-        Event::SecretRemoved(body) => format!("secret {} removed by uid {}", body.name, body.uid),
-        Event::SessionOpened(body) => {
-            format!(
-                "{} opened a session of {} with {}{}",
-                body.actor.human,
-                body.actor.agent,
-                body.exe,
-                purpose(&body.purpose)
-            )
-        }
-        Event::SessionEnded(body) => {
-            format!("session of {} for {} {}", body.actor.agent, body.actor.human, body.cause)
-        }
-        Event::ProcessExecuted(body) => format!("{} executed {}", body.actor.agent, body.exe),
-        Event::ConnectionRefused(body) => {
-            let who =
-                body.actor.as_ref().map_or("somebody unknown".to_owned(), |actor| actor.agent.to_string());
-            format!("{who} REFUSED {} {}: {}", body.transport, body.destination, body.reason.code())
-        }
-        Event::ActionRefused(body) => {
-            let what =
-                body.request.as_ref().map_or("an action".to_owned(), |request| request.operation.to_string());
-            format!(
-                "{} for {} REFUSED {what}: {} ({})",
-                body.actor.agent,
-                body.actor.human,
-                body.reason.code(),
-                body.action
-            )
-        }
-        Event::ActionIntended(body) => {
-            let request = &body.request;
-            format!(
-                "{} for {} intends {} {} {}",
-                body.actor.agent, body.actor.human, request.operation, request.method, request.path
-            )
-        }
-        Event::ActionClosed(body) => {
-            let status = body.status.map_or(String::new(), |status| format!(" {status}"));
-            let reason = body.reason.map_or(String::new(), |reason| format!(" {}", reason.code()));
-            let took = milliseconds(body.duration_us);
-            format!(
-                "{} for {} {}{status}{reason} {} in {took} ({})",
-                body.actor.agent,
-                body.actor.human,
-                outcome(body.outcome),
-                body.operation,
-                body.action
-            )
-        }
-        Event::EvidenceRecovered(body) => {
-            format!("the log put itself in order after a crash: {} actions abandoned", body.abandoned)
-        }
-        Event::EvidenceDropped(body) => format!("{} notes were dropped while the disk refused", body.count),
-    }
-}
 
 /// The story of one action, from its leaves: who, for whom, what, both keys, lease, outcome.
 #[expect(clippy::wildcard_enum_match_arm, reason = "an action has three kinds of leaves")]
@@ -203,10 +136,6 @@ fn fate(fate: LeaseFate) -> &'static str {
     }
 }
 
-fn purpose(purpose: &str) -> String {
-    if purpose.is_empty() { String::new() } else { format!(", to {purpose}") }
-}
-
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
@@ -251,7 +180,7 @@ mod tests {
             lease_fate: LeaseFate::Standing,
             ..writ_gate::abandoned(&intent, Reason::ClientGone)
         };
-        let told = why(&[leaf(intent), leaf(closed.clone())]);
+        let told = why(&[leaf(intent), leaf(closed)]);
         assert_eq!(
             told,
             "Agent coder asked to do forge/read (read) at forge.test, acting for unix:ann: GET /repos/site.\n\
@@ -264,10 +193,6 @@ mod tests {
              It completed with status 200, after 41.250 ms; 12 bytes up, 3400 bytes down.\n\
              Lease 00000000000000000000000009 was lent for it alone; it is a standing credential, which lives on at \
              its issuer, and the agent never saw it.\n"
-        );
-        assert_eq!(
-            line(&leaf(closed)),
-            "coder for unix:ann completed 200 forge/read in 41.250 ms (00000000010000000000000001)"
         );
     }
 
@@ -288,7 +213,7 @@ mod tests {
             tool_path: intent.tool_path,
         };
         assert_eq!(
-            why(&[leaf(refused.clone())]),
+            why(&[leaf(refused)]),
             "Agent coder asked to do forge/read (read) at forge.test, acting for unix:ann: GET /repos/site.\n\
              It was refused: no policy permits the human behind this agent to do this (policy.human_not_permitted).\n\
              The agent's key turned: by a.\n\
@@ -297,10 +222,6 @@ mod tests {
              The way there: unix:ann -> /usr/bin/git.\n\
              Nothing was sent to the service, and no credential was minted.\n\
              hint: see `writ why`; add a permit for the human\n"
-        );
-        assert_eq!(
-            line(&leaf(refused)),
-            "coder for unix:ann REFUSED forge/read: policy.human_not_permitted (00000000010000000000000001)"
         );
     }
 }

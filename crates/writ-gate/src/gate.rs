@@ -5,11 +5,14 @@ use std::sync::atomic::AtomicUsize;
 
 use writ_core::event::{ActionIntended, ActionRefused, ConnectionRefused, Keys, Request};
 use writ_core::service::RequestHead;
-use writ_core::{ActionId, Clock, HostName, IdSource, LeaseId, Operation, Reason, Service, Timestamp};
+use writ_core::{
+    ActionId, ActsFor, Clock, HostName, IdSource, LeaseId, Operation, Reason, Service, Timestamp,
+};
 
 use crate::conn::{Admitted, Conn, OpenAction};
 use crate::exchange::{Ended, Exchange};
 use crate::limits;
+use crate::marks::Marks;
 use crate::permit::Permit;
 use crate::port::{Catalog, Decide, Identify, Mint, Record};
 use crate::session::Session;
@@ -46,6 +49,8 @@ pub struct Asked<'a> {
     pub host: &'a HostName,
     /// What was asked.
     pub head: RequestHead<'a>,
+    /// What it carries that tells for which caller.
+    pub marks: Marks<'a>,
 }
 
 /// A negative decision. It is already recorded.
@@ -61,6 +66,8 @@ pub struct Refusal {
 struct Draft<'a> {
     id: ActionId,
     admitted: &'a Arc<Admitted>,
+    /// Who acts: the connection's session until a caller's is known.
+    session: Arc<Session>,
     request: Option<Request>,
     keys: Option<Keys>,
 }
@@ -95,8 +102,11 @@ impl Gate {
         let known = |reason| (Some(Arc::clone(&session)), reason);
         self.alive(&session).map_err(known)?;
         let service = self.ports.catalog.service(&conn.destination).map_err(known)?;
+        if !session.facts().delegation.grants.reach(&service.name) {
+            return Err(known(Reason::NotGranted));
+        }
         let verdict = self.ports.decide.reach(&session, &service);
-        if verdict.permits() { Ok((session, service)) } else { Err(known(verdict.refusal())) }
+        if verdict.reaches(&session) { Ok((session, service)) } else { Err(known(verdict.refusal())) }
     }
 
     /// Refuses an admitted connection for a reason found later (its TLS hello names another host, say).
@@ -111,7 +121,8 @@ impl Gate {
     /// honest receipt if it is dropped instead. A refusal is recorded before this returns.
     pub async fn action(&self, admitted: &Arc<Admitted>, asked: Asked<'_>) -> Result<Exchange, Refusal> {
         let id = ActionId::new(self.now(), &*self.ports.ids);
-        let mut draft = Draft { id, admitted, request: None, keys: None };
+        let session = Arc::clone(&admitted.session);
+        let mut draft = Draft { id, admitted, session, request: None, keys: None };
         match self.try_action(&mut draft, asked).await {
             Ok(exchange) => Ok(exchange),
             Err(Stop::Unrecorded(reason)) => {
@@ -124,14 +135,21 @@ impl Gate {
 
     async fn try_action(&self, draft: &mut Draft<'_>, asked: Asked<'_>) -> Result<Exchange, Stop> {
         let admitted = draft.admitted;
-        let (session, service) = (&admitted.session, &admitted.service);
-        self.alive(session)?;
+        self.alive(&admitted.session)?;
+        if admitted.session.facts().delegation.acts_for == ActsFor::Caller {
+            draft.session = self.ports.identify.acting(&admitted.session, &asked.marks)?;
+            self.alive(&draft.session)?;
+        }
+        let (session, service) = (&Arc::clone(&draft.session), &admitted.service);
         let operation = self.ports.catalog.operation(service, asked.host, &asked.head)?;
         draft.request = Some(request(service, &operation, asked));
         let verdict = self.ports.decide.decide(session, service, &operation);
         draft.keys = Some(verdict.keys.clone());
         if !verdict.permits() {
             return Err(verdict.refusal().into());
+        }
+        if !session.facts().delegation.grants.cover(&operation) {
+            return Err(Reason::NotGranted.into());
         }
         let open = OpenAction::enter(admitted).ok_or(Reason::Busy)?;
         let Some(intent) = intent(draft) else { return Err(Reason::PolicyError.into()) };
@@ -191,16 +209,17 @@ impl Gate {
     }
 
     fn refuse_action(&self, draft: Draft<'_>, reason: Reason) {
-        let Admitted { conn, session, .. } = &**draft.admitted;
+        let Draft { id, admitted, session, request, keys } = draft;
+        let conn = &admitted.conn;
         let event = ActionRefused {
-            action: draft.id,
+            action: id,
             actor: session.actor(),
             assurance: session.facts().assurance,
             conn: conn.id,
-            keys: draft.keys,
+            keys,
             process: conn.process.clone(),
             reason,
-            request: draft.request,
+            request,
             tool_path: session.tool_path(&conn.exec),
         };
         self.ports.record.note(event.into());
@@ -244,7 +263,8 @@ fn shorten(path: &str) -> String {
 }
 
 fn intent(draft: &Draft<'_>) -> Option<ActionIntended> {
-    let Admitted { conn, session, .. } = &**draft.admitted;
+    let Draft { admitted, session, .. } = draft;
+    let conn = &admitted.conn;
     Some(ActionIntended {
         action: draft.id,
         actor: session.actor(),

@@ -17,6 +17,7 @@ mod conn;
 mod exchange;
 mod gate;
 pub mod limits;
+mod marks;
 mod permit;
 mod port;
 mod session;
@@ -24,9 +25,10 @@ mod session;
 pub use conn::{Admitted, Conn, Destination};
 pub use exchange::{Ended, Exchange, abandoned};
 pub use gate::{Asked, Gate, Ports, Refusal};
+pub use marks::{Marks, TraceId};
 pub use permit::{Lease, Permit};
 pub use port::{
     BoxFuture, Catalog, Credential, Decide, Handoff, Identify, Mint, MintError, Minted, Record, RecordError,
     Ticket, Verdict,
 };
-pub use session::{Cause, Human, Session, SessionFacts};
+pub use session::{Cause, Delegation, Human, Parent, Session, SessionFacts};

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use writ_core::event::{ActionIntended, Event, Key, Keys, LeaseFate};
 use writ_core::service::RequestHead;
-use writ_core::{HostName, Operation, Placement, Reason, RunTag, Secret, Service};
+use writ_core::{ActsFor, HostName, Operation, Placement, Reason, RunTag, Secret, Service};
 
 use crate::conn::{Conn, Destination};
+use crate::marks::Marks;
 use crate::permit::{Lease, Permit};
 use crate::session::Session;
 
@@ -32,6 +33,9 @@ pub trait Handoff: Send + Sync {
 pub trait Identify: Send + Sync {
     /// The live session of the run.
     fn identify(&self, run: RunTag) -> Result<Arc<Session>, Reason>;
+    /// The session in which a request with these marks acts, asked for sessions that act for callers
+    /// ([`writ_core::ActsFor::Caller`]): that of the one caller whom all marks name, among those whose request the run was given.
+    fn acting(&self, session: &Arc<Session>, marks: &Marks<'_>) -> Result<Arc<Session>, Reason>;
 }
 
 /// Which service is there, and which operation is this request?
@@ -72,6 +76,15 @@ impl Verdict {
     /// Whether both keys turned.
     pub fn permits(&self) -> bool {
         self.reason.is_none() && self.keys.agent.permitted && self.keys.human.permitted
+    }
+
+    /// Whether a connection may be opened at all. For whom a session of callers acts is known with the request only, so
+    /// there the agent's key is asked alone.
+    pub fn reaches(&self, session: &Session) -> bool {
+        match session.facts().delegation.acts_for {
+            ActsFor::Caller => self.keys.agent.permitted,
+            ActsFor::Starter | ActsFor::Owner => self.permits(),
+        }
     }
 
     /// The reason of a refusal; never missing, so that a contradictory verdict still refuses.

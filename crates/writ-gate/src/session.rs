@@ -2,16 +2,22 @@
 
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use writ_core::event::{Actor, Hop, HopKind, Known};
-use writ_core::{AgentName, Assurance, HumanId, Reason, RunId, SessionId, SpiffeId, Timestamp};
+use writ_core::{
+    ActsFor, AgentName, Assurance, Grants, HumanId, Reason, RunId, SessionId, SpiffeId, Timestamp,
+};
 
-/// The accountable person, as the kernel proved it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The accountable person, as the kernel or an issuer proved it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Human {
     /// The id in records and policies.
     pub id: HumanId,
-    /// The groups of the user, as `unix:NAME`.
+    /// How people call them, for the reader; nothing is decided by it.
+    pub display: Option<String>,
+    /// The groups: of the user as `unix:NAME`, of an issuer as its mapping says.
     pub groups: Vec<String>,
     /// The uid that the run has.
     pub uid: u32,
@@ -21,8 +27,23 @@ pub struct Human {
     pub audit_session: Option<u32>,
 }
 
+/// A run that started another one, and answers for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// Its agent.
+    pub agent: AgentName,
+    /// The run.
+    pub run: RunId,
+    /// Its session.
+    pub session: SessionId,
+    /// The run's SPIFFE ID.
+    pub spiffe_id: SpiffeId,
+}
+
 /// The facts of a session; fixed for its whole life.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SessionFacts {
     /// Its id.
     pub id: SessionId,
@@ -42,6 +63,23 @@ pub struct SessionFacts {
     pub expires: Timestamp,
     /// How strongly it is enforced.
     pub assurance: Assurance,
+    /// For whom, below whom, and how much of it.
+    pub delegation: Delegation,
+}
+
+/// What a session was handed on. The default: it acts for who started it, for itself, with nothing narrowed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delegation {
+    /// For whom it acts. A session that acts for callers does so only through sessions of theirs, for which this is
+    /// [`ActsFor::Starter`] and `below` is set.
+    pub acts_for: ActsFor,
+    /// The run's own session, if this one is a caller's.
+    pub below: Option<SessionId>,
+    /// What it is narrowed to.
+    pub grants: Grants,
+    /// The runs that led to this one, eldest first.
+    pub parents: Vec<Parent>,
 }
 
 /// Why a session ended.
@@ -53,6 +91,8 @@ pub enum Cause {
     Expired,
     /// Somebody revoked it.
     Revoked,
+    /// Its human signed out, or an issuer said that they may no longer act.
+    SignedOut,
 }
 
 impl Cause {
@@ -62,6 +102,7 @@ impl Cause {
             Self::Exited => "exited",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::SignedOut => "signed-out",
         }
     }
 
@@ -71,6 +112,7 @@ impl Cause {
             Self::Exited => Reason::SessionEnded,
             Self::Expired => Reason::SessionExpired,
             Self::Revoked => Reason::SessionRevoked,
+            Self::SignedOut => Reason::SignedOut,
         }
     }
 }
@@ -126,10 +168,13 @@ impl Session {
     /// The tool path from the human to the program: `exec` is the lineage as paths, eldest first.
     pub fn tool_path(&self, exec: &[String]) -> Vec<Hop> {
         let hop = |kind, name| Hop { how: Known::Observed, kind, name };
-        let head = [
-            hop(HopKind::Human, self.facts.human.id.to_string()),
-            hop(HopKind::Run, self.facts.run.to_string()),
-        ];
-        head.into_iter().chain(exec.iter().map(|path| hop(HopKind::Exec, path.clone()))).collect()
+        let human = hop(HopKind::Human, self.facts.human.id.to_string());
+        let parents = self.facts.delegation.parents.iter().map(|parent| parent.run);
+        let runs = parents.chain([self.facts.run]).map(|run| hop(HopKind::Run, run.to_string()));
+        [human]
+            .into_iter()
+            .chain(runs)
+            .chain(exec.iter().map(|path| hop(HopKind::Exec, path.clone())))
+            .collect()
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cedar_policy::{Authorizer, Context, Decision, Entities, Entity, Request};
 use writ_core::service::{OperationRule, PathSegment, PathTemplate, Upstream};
 use writ_core::{Assurance, Effect, Operation, Protocol, RunId, Service, SessionId, Timestamp, TrustDomain};
-use writ_gate::{Decide, Human, Session, SessionFacts};
+use writ_gate::{Decide, Delegation, Human, Session, SessionFacts};
 use writ_policy::{Engine, PolicySet};
 
 const SERVICES: usize = 20;
@@ -145,6 +145,7 @@ fn session() -> Session {
         agent,
         human: Human {
             id: "unix:alice".parse().expect("a human"),
+            display: None,
             groups: ["unix:alice", "unix:adm", "unix:developers", "unix:docker"].map(str::to_owned).to_vec(),
             uid: 1000,
             login_uid: Some(1000),
@@ -154,6 +155,7 @@ fn session() -> Session {
         opened: Timestamp::from_micros(0),
         expires: Timestamp::from_micros(1),
         assurance: Assurance::Kernel,
+        delegation: Delegation::default(),
     })
 }
 

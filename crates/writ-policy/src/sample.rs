@@ -11,7 +11,7 @@ use writ_core::{
     AgentName, Assurance, HumanId, Operation, OperationName, Reason, RunId, Service, SessionId, Timestamp,
     TrustDomain,
 };
-use writ_gate::{Decide, Human, Session, SessionFacts, Verdict};
+use writ_gate::{Decide, Delegation, Human, Session, SessionFacts, Verdict};
 
 use crate::engine::Engine;
 use crate::explain::explain;
@@ -173,11 +173,12 @@ fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
         run: RunId::from_bits(0),
         spiffe_id: TrustDomain::new("sample").ok()?.run_id(&agent.as_ref()?.0, RunId::from_bits(0)),
         agent: agent?.0,
-        human: Human { id: human?.0, groups, uid: 0, login_uid: None, audit_session: None },
+        human: Human { id: human?.0, display: None, groups, uid: 0, login_uid: None, audit_session: None },
         purpose: purpose?,
         opened: Timestamp::from_micros(0),
         expires: Timestamp::from_micros(0),
         assurance: assurance?.0,
+        delegation: Delegation::default(),
     };
     let session = Arc::new(Session::new(who));
     Some(Sample { place: table.place("title"), title: title?, session, service, operation, expect })

@@ -10,7 +10,7 @@ use http::{Method, Response, Version};
 use hyper::body::Incoming;
 use writ_core::Reason;
 use writ_core::service::RequestHead;
-use writ_gate::{Asked, Refusal};
+use writ_gate::{Asked, Marks, Refusal};
 
 use crate::body::{AgentBody, Answer, Transfer, UpstreamBody};
 use crate::head::{self, Upgrade};
@@ -68,6 +68,7 @@ impl Line {
         Asked {
             host: &self.target.place.host,
             head: RequestHead { method: parts.method.as_str(), path, query },
+            marks: Marks::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use writ_core::Reason;
 use writ_core::service::RequestHead;
-use writ_gate::{Admitted, Asked};
+use writ_gate::{Admitted, Asked, Marks};
 
 use crate::body::Transfer;
 use crate::lane::Seat;
@@ -22,7 +22,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Arc<
         return;
     };
     let head = RequestHead { method: "CONNECT", path: "/", query: None };
-    let Ok(exchange) = shared.gate.action(&admitted, Asked { host: &host, head }).await else { return };
+    let Ok(exchange) =
+        shared.gate.action(&admitted, Asked { host: &host, head, marks: Marks::default() }).await
+    else {
+        return;
+    };
     let transfer = Arc::new(Transfer::new(None));
     let running = Running::new(exchange, Arc::clone(&transfer), shared.stop.clone());
     let place = line::place(&admitted, host, false);

@@ -127,6 +127,7 @@ impl Peer {
         };
         Ok(Human {
             id: id?,
+            display: None,
             groups: group_names(groups)?,
             uid: run_uid,
             login_uid: self.login_uid,

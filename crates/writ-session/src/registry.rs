@@ -20,7 +20,7 @@ use writ_core::{
     AgentName, Assurance, Clock, HumanId, IdSource, Process, Reason, RunId, RunTag, SessionId, Timestamp,
     TrustDomain,
 };
-use writ_gate::{Cause, Human, Identify, Record, Session, SessionFacts, limits};
+use writ_gate::{Cause, Delegation, Human, Identify, Marks, Record, Session, SessionFacts, limits};
 use writ_host::durable;
 
 use crate::agent::{Agent, Terms};
@@ -74,6 +74,8 @@ pub struct OpenRequest<'a> {
     pub program: Program,
     /// How it is confined, from [`Confinement::observe`].
     pub confinement: Confinement,
+    /// What it was handed on.
+    pub delegation: Delegation,
 }
 
 /// Whose sessions to revoke.
@@ -275,7 +277,7 @@ impl Registry {
 
     fn session(&self, request: OpenRequest<'_>) -> Result<Arc<Live>, Error> {
         let OpenRequest { agent, run, session, human, purpose, .. } = request;
-        let OpenRequest { ttl, assurance, process, program, confinement, .. } = request;
+        let OpenRequest { ttl, assurance, process, program, confinement, delegation, .. } = request;
         if human.uid == 0 || confinement.uid != human.uid {
             return Err(Error::Root { agent: agent.name.to_string() });
         }
@@ -294,6 +296,7 @@ impl Registry {
             opened,
             expires: opened.plus(ttl),
             assurance,
+            delegation,
         };
         // What is recorded is what was seen, not what was allowed: namespaces may be had all the same.
         let lacks = [("io_uring", agent.terms.io_uring), ("without_namespaces", !confinement.namespaces)];
@@ -341,6 +344,11 @@ impl Identify for Registry {
             None => Ok(Arc::clone(session)),
         }
     }
+
+    fn acting(&self, _session: &Arc<Session>, _marks: &Marks<'_>) -> Result<Arc<Session>, Reason> {
+        // No caller's request was handed to any run.
+        Err(Reason::NoHuman)
+    }
 }
 
 impl std::fmt::Debug for Registry {
@@ -366,13 +374,17 @@ fn opened(live: &Live) -> SessionOpened {
     let (facts, start) = (live.session.facts(), &live.start);
     SessionOpened {
         actor: live.session.actor(),
+        acts_for: facts.delegation.acts_for,
         assurance: facts.assurance,
         audit_session: facts.human.audit_session,
         dangers: start.dangers.clone(),
+        display: facts.human.display.clone(),
         exe: start.program.path.clone(),
         exe_sha256: start.program.sha256.clone(),
         expires_us: facts.expires,
+        grants: facts.delegation.grants.clone(),
         login_uid: facts.human.login_uid,
+        parents: facts.delegation.parents.iter().map(|parent| parent.run).collect(),
         process: start.process.clone(),
         purpose: facts.purpose.clone(),
         script: start.program.script.clone(),

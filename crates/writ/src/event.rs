@@ -1,6 +1,6 @@
 //! An evidence event in one line: kind, who for whom, what. Sentences are `writ why`'s.
 
-use writ_core::event::{Actor, Event, Leaf, Outcome, Request};
+use writ_core::event::{Event, Leaf, Outcome, Request};
 use writ_core::units::ByteSize;
 
 use crate::localtime::local;
@@ -9,7 +9,7 @@ use crate::output::Style;
 /// The pieces of a leaf's line.
 pub(crate) fn line(leaf: &Leaf) -> Vec<(Style, String)> {
     let style = style(&leaf.event);
-    let actor = actor(&leaf.event).map(|actor| format!("{} for {}: ", actor.agent, actor.human));
+    let actor = leaf.event.actor().map(|actor| format!("{} for {}: ", actor.agent, actor.human));
     vec![
         (Style::Faint, format!("{}  ", local(leaf.time))),
         (style, format!("{:<19}", leaf.event.kind())),
@@ -23,8 +23,10 @@ fn style(event: &Event) -> Style {
         Event::ActionRefused(_)
         | Event::ConnectionRefused(_)
         | Event::ConfigRefused(_)
+        | Event::AgentRefused(_)
         | Event::EvidenceDropped(_) => Style::Bad,
         Event::ActionClosed(closed) if closed.outcome != Outcome::Completed => Style::Warn,
+        Event::RevocationOrdered(_) | Event::HumanSignal(_) => Style::Warn,
         Event::NodeStarted(started) if !started.dangers.is_empty() => Style::Warn,
         Event::SessionOpened(opened) if !opened.dangers.is_empty() => Style::Warn,
         Event::ActionIntended(_) | Event::ActionClosed(_) => Style::Good,
@@ -35,28 +37,14 @@ fn style(event: &Event) -> Style {
         | Event::SecretSet(_)
         | Event::SecretRemoved(_)
         | Event::SessionOpened(_)
+        | Event::SessionJoined(_)
+        | Event::HumanSignedIn(_)
+        | Event::HumanSignedOut(_)
+        | Event::IdentityIssued(_)
+        | Event::IdentityAuthority(_)
+        | Event::AgentPinned(_)
         | Event::SessionEnded(_)
         | Event::ProcessExecuted(_) => Style::Plain,
-    }
-}
-
-fn actor(event: &Event) -> Option<&Actor> {
-    match event {
-        Event::SessionOpened(e) => Some(&e.actor),
-        Event::SessionEnded(e) => Some(&e.actor),
-        Event::ProcessExecuted(e) => Some(&e.actor),
-        Event::ConnectionRefused(e) => e.actor.as_ref(),
-        Event::ActionRefused(e) => Some(&e.actor),
-        Event::ActionIntended(e) => Some(&e.actor),
-        Event::ActionClosed(e) => Some(&e.actor),
-        Event::NodeStarted(_)
-        | Event::NodeStopped(_)
-        | Event::EvidenceDropped(_)
-        | Event::EvidenceRecovered(_)
-        | Event::ConfigLoaded(_)
-        | Event::ConfigRefused(_)
-        | Event::SecretSet(_)
-        | Event::SecretRemoved(_) => None,
     }
 }
 
@@ -96,6 +84,37 @@ fn what(event: &Event) -> String {
             )
         }
         Event::SessionEnded(e) => format!("session {} {}", e.actor.session, e.cause),
+        Event::SessionJoined(e) => {
+            format!("session {} below {}, until {}", e.actor.session, e.below, local(e.expires_us))
+        }
+        Event::RevocationOrdered(e) => format!("{}: {} sessions, by {}", e.target, e.sessions, e.by),
+        Event::HumanSignedIn(e) => {
+            let display = some(", known as ", &quoted(e.display.as_deref().unwrap_or_default()));
+            format!("{}{display}, for uid {}{}", e.human, e.uid, some(", by ", &e.amr.join(", ")))
+        }
+        Event::HumanSignedOut(e) => format!("{}, of uid {}: {}", e.human, e.uid, e.cause),
+        Event::HumanSignal(e) => {
+            let human = e.human.as_ref().map_or("nobody known here", |human| human.as_str());
+            format!("{} says {} of {human}", e.issuer, e.event)
+        }
+        Event::IdentityIssued(e) => {
+            format!(
+                "{} {}{}, until {}",
+                e.form,
+                e.serial,
+                some(" for ", &e.audience.join(", ")),
+                local(e.expires_us)
+            )
+        }
+        Event::IdentityAuthority(e) => {
+            format!("key {} {}, until {}", short(&e.key_sha256), e.state, local(e.expires_us))
+        }
+        Event::AgentPinned(e) => format!("{}: {}{}", e.agent, short(&e.digest), by(e.uid)),
+        Event::AgentRefused(e) => {
+            let agent =
+                e.agent.as_ref().map_or_else(|| "no agent".to_owned(), |agent| format!("not {agent}"));
+            format!("`{}` (pid {}, uid {}) is {agent}: {}", e.exe, e.process.pid, e.uid, e.reason.code())
+        }
         Event::ProcessExecuted(e) => format!("`{}` (pid {}, parent {})", e.exe, e.process.pid, e.parent),
         Event::ConnectionRefused(e) => {
             format!("{} to {}: {}: {}", e.transport, e.destination, e.reason.code(), e.reason.public_text())

@@ -60,7 +60,7 @@ impl Asker for Lookups {
     fn allowed(&self, question: &Question) -> Result<Answer, Reason> {
         let session = self.registry.identify(question.run)?;
         let services = self.catalog.services_at(&question.name);
-        let reachable = |service: &&Arc<Service>| self.engine.reach(&session, service).permits();
+        let reachable = |service: &&Arc<Service>| self.engine.reach(&session, service).reaches(&session);
         let service = services.iter().find(reachable).ok_or(Reason::NameRefused)?;
         Ok(match service.protocol {
             Protocol::Pass => Answer::Listed(service.addresses.clone()),

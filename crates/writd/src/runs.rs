@@ -12,7 +12,7 @@ use writ_control::api::{Prepared, RunOpen, RunOpened};
 use writ_control::{Answer, Caller, Class, Clearance, Fault, Opening};
 use writ_core::service::HostPattern;
 use writ_core::{Protocol, RunId, SecretName, Service, SessionId};
-use writ_gate::{Cause, Decide, Session, SessionFacts, limits};
+use writ_gate::{Cause, Decide, Delegation, Session, SessionFacts, limits};
 use writ_session::launch::Certificates;
 use writ_session::{Agent, Confinement, Live, OpenRequest, Peer, Program, program};
 
@@ -70,6 +70,7 @@ pub(crate) async fn open(
         opened,
         expires: opened.plus(ttl.unwrap_or(limits::SESSION_TTL_DEFAULT).min(agent.ttl_max)),
         assurance: world.capture.assurance(),
+        delegation: Delegation::default(),
     };
     prepared.certificates = certificates(world, &facts).await?;
     prepared.variables.insert("WRIT_RUN".to_owned(), run.to_string());
@@ -95,6 +96,7 @@ impl Opening for Adopted {
                 process: peer.process().clone(),
                 program,
                 confinement,
+                delegation: facts.delegation,
             };
             let live = world.registry.open(request).await.map_err(|error| refused(&error))?;
             let facts = live.session.facts();
@@ -143,7 +145,7 @@ async fn certificates(world: &Arc<World>, facts: &SessionFacts) -> Result<Certif
 pub(crate) fn names(world: &World, session: &Session) -> Vec<HostPattern> {
     let services = world.catalog.services();
     let reachable = |service: &&Arc<Service>| {
-        service.protocol == Protocol::Https && world.engine.reach(session, service).permits()
+        service.protocol == Protocol::Https && world.engine.reach(session, service).reaches(session)
     };
     services.iter().filter(reachable).flat_map(|service| service.hosts.iter().cloned()).collect()
 }

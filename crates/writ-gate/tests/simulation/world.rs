@@ -17,8 +17,9 @@ use writ_core::{
     SessionId, Timestamp,
 };
 use writ_gate::{
-    Admitted, Asked, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Destination, Ended, Exchange, Gate,
-    Human, Identify, Lease, Mint, MintError, Minted, Permit, Ports, Refusal, Session, SessionFacts, Verdict,
+    Admitted, Asked, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination, Ended,
+    Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Permit, Ports, Refusal, Session,
+    SessionFacts, Verdict,
 };
 
 use crate::log::{Disk, Log, Mood, lock};
@@ -83,6 +84,10 @@ impl Identify for Truth {
     fn identify(&self, run: RunTag) -> Result<Arc<Session>, Reason> {
         let session = lock(&self.session);
         if session.facts().run.tag() == run { Ok(Arc::clone(&session)) } else { Err(Reason::NoRun) }
+    }
+
+    fn acting(&self, _: &Arc<Session>, _: &Marks<'_>) -> Result<Arc<Session>, Reason> {
+        Err(Reason::NoHuman)
     }
 }
 
@@ -259,7 +264,7 @@ impl World {
         self.tasks.push(Box::pin(async move {
             let host = HostName::new("api.test").unwrap();
             let head = RequestHead { method: "GET", path, query: None };
-            gate.action(&admitted, Asked { host: &host, head }).await
+            gate.action(&admitted, Asked { host: &host, head, marks: Marks::default() }).await
         }));
     }
 
@@ -479,6 +484,7 @@ fn session(dice: &Dice, now: Timestamp) -> Arc<Session> {
         agent,
         human: Human {
             id: HumanId::new("unix:alice").unwrap(),
+            display: None,
             groups: Vec::new(),
             uid: 1000,
             login_uid: None,
@@ -488,6 +494,7 @@ fn session(dice: &Dice, now: Timestamp) -> Arc<Session> {
         opened: now,
         expires: now.plus(Duration::from_mins(15)),
         assurance: Assurance::Kernel,
+        delegation: Delegation::default(),
     }))
 }
 

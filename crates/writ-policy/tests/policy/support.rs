@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use writ_core::service::{OperationRule, PathSegment, PathTemplate, Upstream};
 use writ_core::{Assurance, Effect, Operation, Protocol, RunId, Service, SessionId, Timestamp, TrustDomain};
-use writ_gate::{Decide, Human, Session, SessionFacts, Verdict};
+use writ_gate::{Decide, Delegation, Human, Session, SessionFacts, Verdict};
 use writ_policy::{Engine, PolicySet};
 
 pub(crate) type Files = Vec<(PathBuf, String)>;
@@ -63,6 +63,7 @@ pub(crate) fn session(agent: &str, human: &str, groups: &[&str]) -> Session {
         agent,
         human: Human {
             id: human.parse().unwrap(),
+            display: None,
             groups: groups.iter().map(ToString::to_string).collect(),
             uid: 1000,
             login_uid: None,
@@ -72,6 +73,7 @@ pub(crate) fn session(agent: &str, human: &str, groups: &[&str]) -> Session {
         opened: Timestamp::from_micros(0),
         expires: Timestamp::from_micros(1),
         assurance: Assurance::Kernel,
+        delegation: Delegation::default(),
     })
 }
 

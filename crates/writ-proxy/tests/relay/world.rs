@@ -20,8 +20,9 @@ use writ_core::{
     TrustDomain,
 };
 use writ_gate::{
-    BoxFuture, Catalog, Conn, Credential, Decide, Destination, Gate, Handoff, Human, Identify, Lease, Mint,
-    MintError, Minted, Permit, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict, abandoned,
+    BoxFuture, Catalog, Conn, Credential, Decide, Delegation, Destination, Gate, Handoff, Human, Identify,
+    Lease, Marks, Mint, MintError, Minted, Permit, Ports, Record, RecordError, Session, SessionFacts, Ticket,
+    Verdict, abandoned,
 };
 use writ_host::{SystemClock, SystemIds};
 use writ_proxy::{Authorities, Relay, RelaySettings};
@@ -154,6 +155,7 @@ fn facts(clock: &dyn Clock) -> SessionFacts {
         agent,
         human: Human {
             id: HumanId::new("unix:someone").unwrap(),
+            display: None,
             groups: Vec::new(),
             uid: 1000,
             login_uid: None,
@@ -163,6 +165,7 @@ fn facts(clock: &dyn Clock) -> SessionFacts {
         opened: now,
         expires: now.plus(Duration::from_hours(1)),
         assurance: Assurance::Kernel,
+        delegation: Delegation::default(),
     }
 }
 
@@ -196,6 +199,10 @@ impl Identify for Memory {
     fn identify(&self, run: RunTag) -> Result<Arc<Session>, Reason> {
         let is = |session: &&Arc<Session>| session.facts().run.tag() == run;
         self.sessions.iter().find(is).cloned().ok_or(Reason::NoRun)
+    }
+
+    fn acting(&self, _: &Arc<Session>, _: &Marks<'_>) -> Result<Arc<Session>, Reason> {
+        Err(Reason::NoHuman)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use writ_core::clock::ManualClock;
 use writ_core::config::Problems;
 use writ_core::event::{ActionIntended, Event};
-use writ_gate::{BoxFuture, RecordError, Ticket};
+use writ_gate::{BoxFuture, Delegation, RecordError, Ticket};
 
 use super::*;
 
@@ -117,6 +117,7 @@ fn request(agent: &Agent, run: RunId) -> OpenRequest<'_> {
         session: SessionId::from_bits(run.bits()),
         human: Human {
             id: HumanId::new("unix:ada").unwrap(),
+            display: None,
             groups: vec!["unix:dev".into()],
             uid: 1000,
             login_uid: Some(1000),
@@ -128,6 +129,7 @@ fn request(agent: &Agent, run: RunId) -> OpenRequest<'_> {
         process: Process { exec_generation: 0, pid: 7, start_us: 8 },
         program: Program { path: "/usr/bin/coder".into(), sha256: "ab".into(), script: None },
         confinement: Confinement { namespaces: true, uid: 1000 },
+        delegation: Delegation::default(),
     }
 }
 

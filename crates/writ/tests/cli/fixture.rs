@@ -15,8 +15,8 @@ use writ_core::event::{
     LeaseFate, NodeStarted, NodeStopped, Outcome, Request, SecretSet, SessionOpened,
 };
 use writ_core::{
-    ActionId, Assurance, ConnId, Effect, Layout, LeaseId, Process, Reason, RunId, SessionId, SpiffeId,
-    Timestamp,
+    ActionId, ActsFor, Assurance, ConnId, Effect, Grants, Layout, LeaseId, Process, Reason, RunId, SessionId,
+    SpiffeId, Timestamp,
 };
 
 use crate::memory::Memory;
@@ -350,6 +350,10 @@ fn events(memory: &Memory) {
 
 fn opened(number: u128, human: &str) -> SessionOpened {
     SessionOpened {
+        acts_for: ActsFor::Starter,
+        display: None,
+        grants: Grants::default(),
+        parents: Vec::new(),
         actor: actor(number, human),
         assurance: Assurance::Kernel,
         audit_session: None,
