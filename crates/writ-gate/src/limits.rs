@@ -128,8 +128,6 @@ pub const SIGN_INS_MAX: usize = 1_024;
 pub const HUMAN_GROUPS_MAX: usize = 256;
 /// A group, name or address of a human as an issuer writes it, bytes.
 pub const HUMAN_TEXT_BYTES_MAX: usize = 256;
-/// A token, bytes: above what fits into the head of a request at most servers.
-pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
 /// The body of an issuer's answer.
 pub const ISSUER_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// To connect to an issuer, ask and read its answer.
@@ -194,3 +192,16 @@ pub const WEB_BODY_BYTES_MAX: usize = 64 * 1024;
 pub const WEB_TIMEOUT: Duration = Duration::from_secs(10);
 /// A whole connection there: clients come back, and a certificate that was replaced is seen.
 pub const WEB_CONNECTION_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// The longest life of a token that the authority signs for others: its key stays published that long.
+pub const ISSUED_TOKEN_TTL_MAX: Duration = Duration::from_hours(1);
+/// Certificates of a peer's chain beyond its leaf.
+pub const CHAIN_CERTIFICATES_MAX: usize = 8;
+/// A trust bundle, or the answer of an upstream authority, bytes: hundreds of keys.
+pub const BUNDLE_BYTES_MAX: usize = 1024 * 1024;
+/// To fetch a trust bundle, or to ask an upstream authority, redirections included.
+pub const FEDERATION_TIMEOUT: Duration = Duration::from_secs(15);
+/// Redirections that a trust bundle is followed through.
+pub const FEDERATION_REDIRECTS_MAX: usize = 3;
+/// Trust domains that are federated with.
+pub const FEDERATION_MAX: usize = 256;
