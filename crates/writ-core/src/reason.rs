@@ -109,6 +109,21 @@ reasons! {
     "session.signed_out" SignedOut Agent 403
         "the human behind the session has signed out or was disabled"
         "sign in again with `writ login`";
+    "caller.missing" CallerMissing Agent 401
+        "the request carries no token of its caller"
+        "send the caller's token where the `[[serve]]` block of the agent's file expects it";
+    "caller.refused" CallerRefused Agent 401
+        "the caller's token is not accepted"
+        "see the daemon's log; its issuer, audience and times must fit the `[[serve]]` block";
+    "caller.unverified" CallerUnverified Local 503
+        "the caller's token cannot be verified now"
+        "see the daemon's log: the issuer could not be asked";
+    "caller.no_server" NoServer Local 503
+        "the agent's server is not there"
+        "start it with `writ run`, so that the run itself listens on the port of its `[[serve]]` block";
+    "caller.ungoverned" Ungoverned Agent 403
+        "the caller is no agent that is let in"
+        "run it with `writ run`, or say `ungoverned = true` in the `[[serve]]` block";
     "identity.unattested" Unattested Agent 403
         "it could not be proven what this process is"
         "see the daemon's log for what was missing";

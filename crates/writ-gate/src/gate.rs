@@ -187,7 +187,7 @@ impl Gate {
     fn alive(&self, session: &Session) -> Result<(), Reason> {
         match session.cause() {
             Some(cause) => Err(cause.reason()),
-            None if self.now() >= session.facts().expires => Err(Reason::SessionExpired),
+            None if self.now() >= session.expires() => Err(Reason::SessionExpired),
             None => Ok(()),
         }
     }

@@ -13,6 +13,7 @@
 //! receipt for every admitted or refused action (I3); what is missing to decide means no (I8).
 #![forbid(unsafe_code)]
 
+mod callers;
 mod conn;
 mod exchange;
 mod gate;
@@ -22,10 +23,11 @@ mod permit;
 mod port;
 mod session;
 
+pub use callers::{Behind, Caller, Callers, Join, Joined, Served};
 pub use conn::{Admitted, Conn, Destination};
 pub use exchange::{Ended, Exchange, abandoned};
 pub use gate::{Asked, Gate, Ports, Refusal};
-pub use marks::{Marks, TraceId};
+pub use marks::{Handle, Marks, TraceId};
 pub use permit::{Lease, Permit};
 pub use port::{
     BoxFuture, Catalog, Credential, Decide, Handoff, Identify, Mint, MintError, Minted, Record, RecordError,

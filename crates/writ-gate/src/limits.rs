@@ -155,6 +155,17 @@ pub const SIGNALS_PER_POLL_MAX: usize = 64;
 /// The longest a transmitter may hold a poll open.
 pub const SIGNAL_POLL_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// Callers of one run that are served at once: each has a session of their own.
+pub const CALLERS_PER_RUN_MAX: usize = 4_096;
+/// Callers of all runs together.
+pub const CALLERS_MAX: usize = 16_384;
+/// Traces remembered of one caller; past it their own oldest is forgotten, never somebody else's.
+pub const TRACES_PER_CALLER_MAX: usize = 1_024;
+/// To verify a caller's token, an issuer that must be asked included.
+pub const CALLER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections of callers held at once, on all listeners.
+pub const CALLER_CONNECTIONS_MAX: usize = 8_192;
+
 /// Connections to the Workload API held at once, of users other than root: one for every session.
 pub const WORKLOAD_CONNECTIONS_MAX: usize = 4_096;
 /// Connections of one uid to the Workload API held at once: agents of one user share it, and nobody can keep others

@@ -34,7 +34,11 @@ pub trait Identify: Send + Sync {
     /// The live session of the run.
     fn identify(&self, run: RunTag) -> Result<Arc<Session>, Reason>;
     /// The session in which a request with these marks acts, asked for sessions that act for callers
-    /// ([`writ_core::ActsFor::Caller`]): that of the one caller whom all marks name, among those whose request the run was given.
+    /// ([`writ_core::ActsFor::Caller`]): that of the one caller whom all marks name, among those whose request the run was
+    /// given.
+    ///
+    /// A handle that this run was never given is refused, whatever else the request carries; a trace that it was never
+    /// given says nothing. Marks of two callers are [`Reason::TwoHumans`], none at all [`Reason::NoHuman`].
     fn acting(&self, session: &Arc<Session>, marks: &Marks<'_>) -> Result<Arc<Session>, Reason>;
 }
 

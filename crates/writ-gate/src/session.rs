@@ -1,6 +1,7 @@
 //! Sessions: run, human, purpose and time limit bound together.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +60,7 @@ pub struct SessionFacts {
     pub purpose: String,
     /// When it was opened.
     pub opened: Timestamp,
-    /// When it ends at the latest.
+    /// When it ends at the latest, as it was said when it was opened; [`Session::expires`] is what counts.
     pub expires: Timestamp,
     /// How strongly it is enforced.
     pub assurance: Assurance,
@@ -121,6 +122,8 @@ impl Cause {
 #[derive(Debug)]
 pub struct Session {
     facts: SessionFacts,
+    /// Microseconds; only grows.
+    expires: AtomicU64,
     cause: OnceLock<Cause>,
     token: CancellationToken,
 }
@@ -128,12 +131,23 @@ pub struct Session {
 impl Session {
     /// A session that begins now.
     pub fn new(facts: SessionFacts) -> Self {
-        Self { facts, cause: OnceLock::new(), token: CancellationToken::new() }
+        let expires = AtomicU64::new(facts.expires.micros());
+        Self { facts, expires, cause: OnceLock::new(), token: CancellationToken::new() }
     }
 
     /// The facts.
     pub fn facts(&self) -> &SessionFacts {
         &self.facts
+    }
+
+    /// When it ends at the latest.
+    pub fn expires(&self) -> Timestamp {
+        Timestamp::from_micros(self.expires.load(Ordering::Acquire))
+    }
+
+    /// Lets it go on until then, if that is later: its caller came with a newer token. To be recorded before.
+    pub fn prolong(&self, until: Timestamp) {
+        self.expires.fetch_max(until.micros(), Ordering::AcqRel);
     }
 
     /// Ends it. The first cause stays; returns whether this call was the first.
