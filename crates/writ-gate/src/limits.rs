@@ -204,6 +204,8 @@ pub const WEB_TIMEOUT: Duration = Duration::from_secs(10);
 /// A whole connection there: clients come back, and a certificate that was replaced is seen.
 pub const WEB_CONNECTION_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// A signed token that is read, bytes: what fits in a request head beside everything else.
+pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
 /// The longest life of a token that the authority signs for others: its key stays published that long.
 pub const ISSUED_TOKEN_TTL_MAX: Duration = Duration::from_hours(1);
 /// Certificates of a peer's chain beyond its leaf.
