@@ -1,0 +1,46 @@
+//! The protocols of identity. On one Unix socket: the SPIFFE Workload API and Envoy's secret discovery, for processes
+//! that the kernel names. Over TLS, for everybody: the trust bundle, OpenID discovery and the keys of tokens.
+//!
+//! What may be issued to whom is [`Workloads`]' to say, and how it is issued is `writ-identity`'s; here it is only
+//! spoken. Not here either: fetching the bundles of others, and the exchange of tokens, which is added to
+//! [`web::Router`].
+//!
+//! Invariant: nothing secret is told but on the socket, to a process that was attested for that very call and is still
+//! there; and nothing that is told is logged.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod caller;
+pub mod proto;
+mod sds;
+mod server;
+pub mod settings;
+mod standing;
+mod streams;
+pub mod web;
+mod workloads;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use writ_core::{Clock, IdSource};
+use writ_identity::{Bundles, Issuer};
+
+pub use server::{BindError, Server};
+pub use workloads::{Entitled, Entitlements, NotAttested, Workloads};
+
+/// What the protocols stand on.
+#[derive(Clone)]
+pub struct Parts {
+    /// Says who a caller is.
+    pub workloads: Arc<dyn Workloads>,
+    /// Issues identities; WIT-SVIDs are served if it issues them.
+    pub issuer: Arc<Issuer>,
+    /// What is trusted, own and federated.
+    pub bundles: watch::Receiver<Arc<Bundles>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, to spread renewals.
+    pub ids: Arc<dyn IdSource>,
+}
