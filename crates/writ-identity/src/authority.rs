@@ -1,0 +1,288 @@
+//! The trust domain's authority: which keys sign, which are published, and when that changes.
+//!
+//! Keys come in generations: an intermediate with the chain to its root, and the keys of tokens. One is *active* and
+//! signs. Before its time is half over the next one is *prepared*: it is published and signs nothing, so that whoever
+//! polls bundles knows it when it begins. An *old* one signs nothing and stays published until the last thing that it
+//! signed has ended.
+//!
+//! Nothing runs by itself: [`Authority::tick`] does what is due. Each step is stored before it is published and
+//! published before it is used, so a crash at any point leaves nothing that was issued and cannot be checked.
+
+mod generation;
+mod source;
+mod stored;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+use writ_core::{Clock, IdSource, Timestamp, TrustDomain};
+
+use crate::bundle::{Bundles, Publication};
+use crate::issuer::{Issuer, Terms};
+use crate::schedule;
+use crate::{Error, IdentitySettings, Invalid, Keep};
+use generation::{Generation, Phase};
+pub(crate) use source::certificates;
+pub use source::{CaSettings, VaultLogin, VaultSettings};
+use source::{Origin, Source};
+use stored::State;
+
+/// The `Keep`, clock and randomness that an authority works with.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where keys are kept.
+    pub keep: Arc<dyn Keep>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for serial numbers and jitter.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// Something that [`Authority::tick`] did, or waits for. None of it is secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// The next generation is published; it does not sign yet.
+    Prepared {
+        /// Which.
+        generation: u64,
+        /// Until when its certificate holds.
+        not_after: Timestamp,
+    },
+    /// A generation signs from now on.
+    Activated {
+        /// Which.
+        generation: u64,
+    },
+    /// A generation is no longer published: nothing that it signed is alive.
+    Dropped {
+        /// Which.
+        generation: u64,
+    },
+    /// The operator must sign the request that was written.
+    Waiting {
+        /// The request.
+        request: std::path::PathBuf,
+    },
+}
+
+/// The authority of one trust domain. Shared; every method may be called from any thread.
+pub struct Authority {
+    trust_domain: TrustDomain,
+    settings: IdentitySettings,
+    surroundings: Surroundings,
+    source: Source,
+    publication: Arc<Publication>,
+    issuer: Arc<Issuer>,
+    state: Mutex<State>,
+}
+
+impl Authority {
+    /// Opens the authority with what was kept, or begins a new one, and does what is due.
+    ///
+    /// An upstream that cannot be asked, or has not signed yet, is no error: the issuer is not ready, and a later
+    /// [`Authority::tick`] tries again. Keys that are kept and cannot be read are one.
+    pub async fn open(
+        trust_domain: TrustDomain,
+        settings: IdentitySettings,
+        surroundings: Surroundings,
+    ) -> Result<Self, Error> {
+        let state = State::load(&trust_domain, &*surroundings.keep)?;
+        let source = Source::new(&settings.ca, trust_domain.clone(), settings.kind, surroundings.clone());
+        let issuer = Issuer::new(Terms {
+            trust_domain: trust_domain.clone(),
+            lifetimes: settings.lifetimes,
+            kind: settings.kind,
+            issuer: settings.jwt_issuer.clone(),
+            wit: settings.wit,
+            clock: Arc::clone(&surroundings.clock),
+            ids: Arc::clone(&surroundings.ids),
+        });
+        let own = state.bundle(&trust_domain, &settings)?;
+        let authority = Self {
+            trust_domain,
+            source,
+            publication: Arc::new(Publication::new(own)),
+            issuer: Arc::new(issuer),
+            state: Mutex::new(state),
+            settings,
+            surroundings,
+        };
+        let now = authority.surroundings.clock.now();
+        authority.state.lock().await.install(&authority.issuer)?;
+        match authority.tick(now).await {
+            Err(
+                error @ (Error::Fetch { .. }
+                | Error::Answer { .. }
+                | Error::Content { .. }
+                | Error::Unusable { .. }),
+            ) => {
+                tracing::error!(target: "writ::identity", error = &error as &dyn std::error::Error, "no signing certificate");
+            }
+            done => drop(done?),
+        }
+        Ok(authority)
+    }
+
+    /// What hands out identities.
+    pub fn issuer(&self) -> Arc<Issuer> {
+        Arc::clone(&self.issuer)
+    }
+
+    /// Where bundles of federated trust domains are put beside our own.
+    pub fn publication(&self) -> Arc<Publication> {
+        Arc::clone(&self.publication)
+    }
+
+    /// What is trusted, followed through every change.
+    pub fn bundles(&self) -> watch::Receiver<Arc<Bundles>> {
+        self.publication.subscribe()
+    }
+
+    /// Does what is due at `now` and says what was done. Costs next to nothing when nothing is; to be called every few
+    /// seconds. On an error what is due later is tried again, and what signs goes on signing until it ends.
+    pub async fn tick(&self, now: Timestamp) -> Result<Vec<Change>, Error> {
+        let mut state = self.state.lock().await;
+        let mut changes = Vec::new();
+        let next = self.turn(&state, now, &mut changes);
+        if let Some(next) = next {
+            self.commit(&mut state, next).await?;
+        }
+        if self.wants_another(&state, now) {
+            match self.source.obtain(now, self.settings.intermediate_ttl).await? {
+                // A crash came between storing it and forgetting its request.
+                Origin::Signed(signed) if state.holds(&signed.chain) => self.source.adopted().await?,
+                Origin::Signed(signed) => {
+                    let generation =
+                        Generation::new(state.numbers + 1, signed, now, &*self.surroundings.ids)?;
+                    generation.prove(&self.trust_domain, &self.settings, &*self.surroundings.ids, now)?;
+                    changes.push(Change::Prepared {
+                        generation: generation.number,
+                        not_after: generation.not_after,
+                    });
+                    let with = state.with(generation);
+                    self.commit(&mut state, with).await?;
+                    self.source.adopted().await?;
+                    if let Some(next) = self.turn(&state, now, &mut changes) {
+                        self.commit(&mut state, next).await?;
+                    }
+                }
+                Origin::Waiting(request) => changes.push(Change::Waiting { request }),
+            }
+        }
+        for change in &changes {
+            tracing::info!(target: "writ::identity", ?change, "the authority changed");
+        }
+        Ok(changes)
+    }
+
+    /// Begins anew because a key may be known to others: a new root of our own where we have one, new keys, and a
+    /// bundle with nothing else in it. Every identity that was issued before is worthless once this returns.
+    ///
+    /// On an error nothing has changed.
+    pub async fn replace(&self, now: Timestamp) -> Result<Vec<Change>, Error> {
+        let mut state = self.state.lock().await;
+        self.source.forget().await?;
+        let Origin::Signed(signed) = self.source.obtain(now, self.settings.intermediate_ttl).await? else {
+            return Err(Error::NotReady);
+        };
+        let mut generation = Generation::new(state.numbers + 1, signed, now, &*self.surroundings.ids)?;
+        generation.prove(&self.trust_domain, &self.settings, &*self.surroundings.ids, now)?;
+        generation.phase = Phase::Active;
+        let number = generation.number;
+        let next = State { generations: vec![generation], numbers: number, sequence: state.sequence };
+        self.commit(&mut state, next).await?;
+        Ok(vec![Change::Activated { generation: number }])
+    }
+
+    /// Stores, then publishes, then signs.
+    async fn commit(&self, state: &mut State, mut next: State) -> Result<(), Error> {
+        if !next.bundle(&self.trust_domain, &self.settings)?.same_keys(self.publication.now().own()) {
+            next.sequence += 1;
+        }
+        next.store(&self.trust_domain, Arc::clone(&self.surroundings.keep)).await?;
+        // Crash here: stored and unpublished; the next start publishes it before anything is signed with it.
+        self.publication.set(next.bundle(&self.trust_domain, &self.settings)?);
+        // Crash here: published and unused, which is what a prepared generation is anyway.
+        next.install(&self.issuer)?;
+        *state = next;
+        Ok(())
+    }
+
+    /// The state after everything that time alone brings about, if that is anything.
+    fn turn(&self, state: &State, now: Timestamp, changes: &mut Vec<Change>) -> Option<State> {
+        let mut next = state.share();
+        let before = changes.len();
+        let linger = self.settings.lifetimes.longest() + CLOCK_SLACK;
+        next.generations.retain(|generation| {
+            let dead = generation.dead(now, linger);
+            if dead {
+                changes.push(Change::Dropped { generation: generation.number });
+            }
+            !dead
+        });
+        if self.should_activate(&next, now) {
+            for generation in &mut next.generations {
+                match generation.phase {
+                    Phase::Active => generation.phase = Phase::Old { since: now },
+                    Phase::Prepared { .. } => {
+                        generation.phase = Phase::Active;
+                        changes.push(Change::Activated { generation: generation.number });
+                    }
+                    Phase::Old { .. } => {}
+                }
+            }
+        }
+        (changes.len() > before).then_some(next)
+    }
+
+    fn should_activate(&self, state: &State, now: Timestamp) -> bool {
+        let Some(since) = state.prepared().and_then(Generation::prepared_since) else { return false };
+        let Some(active) = state.active() else { return true };
+        let known = now >= since.plus(self.lead(active));
+        // Better a generation that not everyone knows yet than one that can sign nothing that lasts.
+        let ending = now.plus(self.settings.lifetimes.x509) >= active.not_after;
+        known && (now >= active.rotate_at || self.moved(active)) || ending
+    }
+
+    fn wants_another(&self, state: &State, now: Timestamp) -> bool {
+        if state.prepared().is_some() {
+            return false;
+        }
+        state
+            .active()
+            .is_none_or(|active| now.plus(self.lead(active)) >= active.rotate_at || self.moved(active))
+    }
+
+    /// Whether the configuration now names another authority than the one that signed this.
+    fn moved(&self, generation: &Generation) -> bool {
+        generation.source != self.source.name()
+    }
+
+    /// How long a generation is published before it signs: five refreshes, so that a consumer may miss a few.
+    fn lead(&self, active: &Generation) -> Duration {
+        let life = active.not_after.since(active.not_before);
+        (self.settings.refresh_hint * LEAD_REFRESHES).min(life / 4)
+    }
+
+    /// When something that holds from `from` to `to` is best renewed.
+    pub fn renew_at(&self, from: Timestamp, to: Timestamp) -> Timestamp {
+        schedule::half_life(from, to, &*self.surroundings.ids)
+    }
+}
+
+/// Refresh hints that pass between publication and use (SPIFFE Federation recommends three to five).
+const LEAD_REFRESHES: u32 = 5;
+/// By how much the clocks of those who check may differ from ours.
+const CLOCK_SLACK: Duration = Duration::from_mins(1);
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
+    }
+}
+
+fn unusable(origin: &str, source: Invalid, hint: &'static str) -> Error {
+    Error::Unusable { origin: origin.to_owned(), source, hint }
+}

@@ -1,0 +1,79 @@
+//! An authority that signs by hand: a request is written, and some time later what was signed lies where it was asked for.
+
+use std::path::Path;
+
+use writ_core::{Secret, Timestamp};
+use writ_host::durable;
+use zeroize::Zeroizing;
+
+use super::{Origin, Source, arrange, certificates};
+use crate::facts::Facts;
+use crate::{Error, certificate, key};
+
+/// Under which name the key of the request is kept until it is signed.
+const NAME: &str = "identity-request";
+
+pub(super) async fn obtain(
+    source: &Source,
+    now: Timestamp,
+    request: &Path,
+    signed: &Path,
+) -> Result<Origin, Error> {
+    let secret = match source.load(NAME)?.filter(|kept| !kept.is_empty()) {
+        Some(kept) if key::certificates(source.kind, &kept).is_ok() => kept,
+        Some(_) | None => {
+            let fresh = key::generate(source.kind)?;
+            // The key first: a request whose key is lost would be signed in vain.
+            source.store(NAME, Zeroizing::new(fresh.expose().to_vec())).await?;
+            fresh
+        }
+    };
+    let pair = key::certificates(source.kind, &secret)?;
+    if let Some(found) = answer(source, &secret, now, signed)? {
+        // The key belongs to the generation from now on; the next request is for another. Crash before the generation
+        // is stored: the certificate is refused as another key's, and a new request is written.
+        return Ok(found);
+    }
+    if durable::read(request)?.is_none() || !same(request, &pair) {
+        let name = certificate::serial(&*source.surroundings.ids);
+        let text = certificate::request(&source.domain, name, &pair)?.pem()?;
+        durable::replace(request, text.as_bytes(), 0o644)?;
+    }
+    Ok(Origin::Waiting(request.to_owned()))
+}
+
+/// The next request is for a new key.
+pub(super) async fn forget(source: &Source) -> Result<(), Error> {
+    source.store(NAME, Zeroizing::new(Vec::new())).await
+}
+
+/// What was signed, if it is of this key and holds; what lies there from the time before is passed over.
+fn answer(
+    source: &Source,
+    secret: &Secret<[u8]>,
+    now: Timestamp,
+    signed: &Path,
+) -> Result<Option<Origin>, Error> {
+    use rcgen::PublicKeyData as _;
+    if durable::read(signed)?.is_none() {
+        return Ok(None);
+    }
+    let pair = key::certificates(source.kind, secret)?;
+    let (chain, roots) = arrange(certificates(signed)?, signed)?;
+    let facts = chain.first().and_then(|first| Facts::read(first).ok());
+    let ours = facts.is_some_and(|facts| {
+        facts.spki == pair.subject_public_key_info() && facts.holds(now).is_ok() && facts.signing().is_ok()
+    });
+    Ok(ours.then(|| Origin::Signed(source.signed(secret.share(), chain, roots))))
+}
+
+/// Whether the request that lies there is for this key.
+fn same(request: &Path, pair: &rcgen::KeyPair) -> bool {
+    use rcgen::PublicKeyData as _;
+    use rustls::pki_types::CertificateSigningRequestDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let Ok(Some(text)) = durable::read(request) else { return false };
+    let Ok(der) = CertificateSigningRequestDer::from_pem_slice(&text) else { return false };
+    let spki = pair.subject_public_key_info();
+    der.windows(spki.len()).any(|window| window == spki)
+}
