@@ -46,6 +46,8 @@ pub use problem::{Place, Problem, Problems};
 pub use setting::{Setting, Value, Wrong};
 pub use table::{Placed, Table};
 
+pub(crate) use setting::nearest;
+
 use table::Document;
 
 /// Reads one file. `file` is its name as problems shall show it.
