@@ -23,7 +23,7 @@ pub type IssuerName = std::sync::Arc<str>;
 pub struct Issuer {
     /// How configuration and groups call it.
     pub name: IssuerName,
-    /// Its identifier, compared byte for byte (OpenID Connect Core, section 3.1.3.7).
+    /// Its identifier, compared byte for byte (`OpenID` Connect Core, section 3.1.3.7).
     pub issuer: String,
     /// What it calls this node.
     pub client_id: String,
@@ -47,13 +47,15 @@ pub struct Issuer {
     pub max_age: Option<Duration>,
     /// Authentication contexts of which one is required.
     pub acr_values: Vec<String>,
+    /// What it shall ask for at a login in a browser.
+    pub prompt: Option<String>,
     /// Whether it may be reached without TLS at a literal loopback address.
     pub plain_loopback: bool,
     /// What tells about its humans afterwards.
     pub signals: Option<Transmitter>,
 }
 
-/// A transmitter of security events (OpenID Shared Signals Framework 1.0).
+/// A transmitter of security events (`OpenID` Shared Signals Framework 1.0).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmitter {
     /// Its identifier: `iss` of its events.

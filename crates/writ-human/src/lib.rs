@@ -1,4 +1,4 @@
-//! Who the human is: talks to `OpenID Connect` issuers and verifies what they say.
+//! Who the human is: talks to `OpenID` Connect issuers and verifies what they say.
 //!
 //! [`People`] is the whole of it: [`Logins`] (a browser or a device proves a person, once), the sign-ins that stay
 //! ([`People::who`]), [`Callers`] (the tokens that come with a request), and [`Signals`] (what an issuer tells
@@ -20,6 +20,35 @@
 //! - `josekit` needs OpenSSL, a second TLS and a second set of key parsers in one process.
 #![forbid(unsafe_code)]
 
+mod cache;
+mod caller;
+mod claims;
+mod cuts;
+mod error;
+mod form;
 mod issuer;
+mod jose;
+mod json;
+mod keep;
+mod keys;
+mod login;
+mod people;
+mod provider;
+mod refusal;
+mod roster;
+mod signal;
+mod signed_in;
+mod web;
 
+pub use caller::{Caller, Callers};
+pub use claims::TokenKind;
+pub use error::Error;
 pub use issuer::{Delivery, Endpoint, EndpointError, Issuer, IssuerName, KEYS, Transmitter, issuers};
+pub use keep::{Keep, KeepError, Pace, RealPace, Reveal, Tell};
+pub use login::{BrowserLogin, DeviceLogin, LoginId, Logins};
+pub use people::People;
+pub use provider::Ports;
+pub use refusal::Refusal;
+pub use roster::SignedOut;
+pub use signal::{Action, Event, Signal, Signals, Subject};
+pub use signed_in::{EndCause, Ended, LoginOwner, SignedIn, human_id};

@@ -37,7 +37,8 @@ impl Endpoint {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !secure && !(uri.scheme() == Some(&Scheme::HTTP) && plain_loopback && loopback) {
+        let plain = uri.scheme() == Some(&Scheme::HTTP) && plain_loopback && loopback;
+        if !secure && !plain {
             return Err(refused("it is not `https`"));
         }
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });

@@ -78,6 +78,13 @@ pub const KEYS: &[KeyDoc] = &[
         "any",
         "Authentication contexts, most wanted first; one of them is required.",
     ),
+    KeyDoc::optional(
+        "human.issuer.prompt",
+        "text",
+        "the issuer decides",
+        "What the issuer shall ask for at a login in a browser: `login`, `consent`, `select_account`. Some give refresh \
+         tokens only after `consent`.",
+    ),
     KeyDoc::defaulted(
         "human.issuer.danger.plain_loopback",
         "`true` or `false`",
@@ -152,7 +159,8 @@ fn issuer(table: &Table<'_>) -> Option<Issuer> {
     let display_claim: Option<String> = table.defaulted("display_claim");
     let caller_id_tokens: Option<bool> = table.defaulted("caller_id_tokens");
     let plain_loopback: Option<bool> = table.sub_table("danger").defaulted("plain_loopback");
-    let signals = transmitter(table, plain_loopback == Some(true));
+    let told = table.sub_table("signals");
+    let signals = told.is_present().then(|| transmitter(&told, plain_loopback == Some(true)));
     let read = Issuer {
         name: name?.into(),
         issuer: url?,
@@ -167,8 +175,12 @@ fn issuer(table: &Table<'_>) -> Option<Issuer> {
         ca_file: table.optional::<PathBuf>("ca_file"),
         max_age: table.optional::<Span>("max_age").map(Span::get),
         acr_values: table.list("acr_values"),
+        prompt: table.optional("prompt"),
         plain_loopback: plain_loopback?,
-        signals: signals?,
+        signals: match signals {
+            Some(read) => Some(read?),
+            None => None,
+        },
     };
     check(table, &read).then_some(read)
 }
@@ -233,12 +245,8 @@ fn check(table: &Table<'_>, issuer: &Issuer) -> bool {
     fine
 }
 
-/// `Some(None)`: there is none. `None`: there is a problem.
-fn transmitter(table: &Table<'_>, plain: bool) -> Option<Option<Transmitter>> {
-    let signals = table.sub_table("signals");
-    if !signals.is_present() {
-        return Some(None);
-    }
+/// `None`: there is a problem.
+fn transmitter(signals: &Table<'_>, plain: bool) -> Option<Transmitter> {
     let issuer: Option<String> = signals.required("issuer");
     let jwks: Option<String> = signals.required("jwks");
     let audience: Option<String> = signals.required("audience");
@@ -263,7 +271,7 @@ fn transmitter(table: &Table<'_>, plain: bool) -> Option<Option<Transmitter>> {
             return None;
         }
     };
-    Some(Some(Transmitter { issuer: issuer?, jwks: jwks?, audience: audience?, delivery }))
+    Some(Transmitter { issuer: issuer?, jwks: jwks?, audience: audience?, delivery })
 }
 
 /// Which group a value of the groups claim is.
