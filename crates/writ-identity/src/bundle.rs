@@ -30,6 +30,7 @@ pub struct Bundle {
     roots: Vec<CertificateDer<'static>>,
     jwt: Vec<TokenKey>,
     wit: Vec<TokenKey>,
+    unusable: usize,
     /// Grows with every change; absent when the domain does not count.
     pub sequence: Option<u64>,
     /// How often consumers should look, if the domain says so.
@@ -53,13 +54,15 @@ impl Bundle {
             roots: Vec::new(),
             jwt: Vec::new(),
             wit: Vec::new(),
+            unusable: 0,
             sequence: None,
             refresh_hint: None,
         }
     }
 
-    /// Reads the JWKS form. Keys of unknown kind or use are skipped; a key that is of a known use and wrong, or a
-    /// member that stands twice, refuses the whole text.
+    /// Reads the JWKS form. Keys of unknown kind or use are skipped. So are keys that are malformed or too weak: they
+    /// are not trusted, and do not keep alive what the text no longer holds. A text that is not of the form, or in
+    /// which a member or the name of a key stands twice, is refused.
     pub fn from_jwks(trust_domain: TrustDomain, text: &[u8]) -> Result<Self, Invalid> {
         jwks::read(trust_domain, &json::object(text)?)
     }
@@ -77,6 +80,11 @@ impl Bundle {
     /// The roots, one after the other, as the Workload API sends them.
     pub fn x509_der(&self) -> Vec<u8> {
         self.roots.iter().flat_map(|root| root.iter().copied()).collect()
+    }
+
+    /// How many keys were skipped because they are malformed or too weak.
+    pub fn unusable(&self) -> usize {
+        self.unusable
     }
 
     /// Whether nothing of this trust domain is believed.

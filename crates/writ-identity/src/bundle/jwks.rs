@@ -20,7 +20,12 @@ pub(super) fn read(trust_domain: TrustDomain, set: &Map<String, Value>) -> Resul
     // Absent is not empty: a text that forgot its keys must not revoke a whole trust domain.
     let keys = set.get("keys").and_then(Value::as_array).ok_or(Invalid::Malformed("no `keys`"))?;
     for key in keys {
-        read_key(&mut bundle, key.as_object().ok_or(Invalid::Malformed("a key that is no object"))?)?;
+        match read_key(&mut bundle, key.as_object().ok_or(Invalid::Malformed("a key that is no object"))?) {
+            Ok(()) => {}
+            Err(error @ Invalid::Duplicate(_)) => return Err(error),
+            // Not trusted, and no reason to go on trusting what this text takes away.
+            Err(_) => bundle.unusable += 1,
+        }
     }
     Ok(bundle)
 }
@@ -68,12 +73,19 @@ fn token_key(jwk: &Map<String, Value>) -> Result<Option<TokenKey>, Invalid> {
         },
     };
     if let Some(operations) = jwk.get("key_ops") {
-        let operations = operations.as_array().ok_or(Invalid::Malformed("`key_ops` that are no list"))?;
-        if !operations.iter().any(|operation| operation == "verify") {
-            return Err(Invalid::Malformed("a key that is not for verifying"));
-        }
+        operations_allow(operations).ok_or(Invalid::Malformed("a key that is not for verifying"))?;
     }
     Ok(Some(TokenKey { kid: kid.to_owned(), algorithm, key }))
+}
+
+/// `key_ops` beside `use` (RFC 7517 section 4.3): text, each once, `verify` among them, and nothing of encryption.
+fn operations_allow(operations: &Value) -> Option<()> {
+    let named: Option<Vec<&str>> = operations.as_array()?.iter().map(Value::as_str).collect();
+    let named = named?;
+    let others = ["encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"];
+    let once = (1..named.len())
+        .all(|n| named.get(n).zip(named.get(..n)).is_some_and(|(one, before)| !before.contains(one)));
+    (once && named.contains(&"verify") && !named.iter().any(|one| others.contains(one))).then_some(())
 }
 
 fn count(set: &Map<String, Value>, name: &str) -> Result<Option<u64>, Invalid> {
