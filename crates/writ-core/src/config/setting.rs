@@ -7,7 +7,8 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::name::{AgentName, HostName, OperationName, SecretName, ServiceName};
+use crate::grant::ActsFor;
+use crate::name::{AgentName, HostName, HumanId, OperationName, SecretName, ServiceName};
 use crate::service::{Effect, Protocol};
 use crate::spiffe::TrustDomain;
 use crate::units::{ByteSize, Span};
@@ -96,6 +97,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The items of a list; `None` if it is something else.
+    pub fn items(self) -> Option<Vec<Value<'a>>> {
+        Some(self.inner().as_array()?.iter().map(Value::new).collect())
+    }
+
     /// What it is, for messages.
     fn found(self) -> String {
         match self.inner() {
@@ -136,6 +142,7 @@ macro_rules! from_text {
 
 from_text! {
     AgentName: "an agent name", "\"coder\"";
+    HumanId: "a human id", "\"unix:alice\"";
     ServiceName: "a service name", "\"github\"";
     SecretName: "the name of a secret", "\"github-token\"";
     OperationName: "an operation name", "\"github/issues.create\"";
@@ -212,6 +219,15 @@ impl Setting for Effect {
 
     fn read(value: &Value<'_>) -> Result<Self, Wrong> {
         value.one_of(&Self::ALL.map(|effect| (effect.as_str(), effect)))
+    }
+}
+
+impl Setting for ActsFor {
+    const EXPECTED: &'static str = "whom runs act for";
+    const EXAMPLE: &'static str = "\"starter\"";
+
+    fn read(value: &Value<'_>) -> Result<Self, Wrong> {
+        value.one_of(&[Self::Starter, Self::Caller, Self::Owner].map(|whom| (whom.as_str(), whom)))
     }
 }
 
