@@ -1,24 +1,69 @@
 //! Agents as configured: `agents/NAME.toml`.
 //!
-//! What an agent may *do* is policy's; what is here is how its runs are started and how long they may last.
+//! What an agent may *do* is policy's; what is here is which processes it is, for whom it acts, how its runs are started
+//! and how long they may last. A file without `[[match]]` means any program that a human starts with `writ run --agent
+//! NAME`: then which agent it is, is that human's word, bounded by what the human may do.
 
-use std::collections::BTreeMap;
+pub mod govern;
+mod matching;
+mod pins;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use writ_core::AgentName;
-use writ_core::config::{self, KeyDoc, Problems, Table};
+use writ_core::config::{self, KeyDoc, Placed, Problems, Table};
 use writ_core::units::Span;
+use writ_core::{ActsFor, AgentName, HumanId};
 use writ_gate::limits;
 
 use crate::account::{Account, AccountError};
 use crate::error::Error;
+pub(crate) use govern::Govern;
+pub use matching::{admits, matching};
+pub use pins::{Digest, Pinned, Pins, Seen, pinned};
+use rule::refuse_overlaps;
+pub use rule::{Block, Pin};
 
 /// Every key of an agent's file.
 pub const KEYS: &[KeyDoc] = &[
     KeyDoc::required("owner", "text", "Who answers for this agent: a person or team, for the reader of records."),
+    KeyDoc::required(
+        "match.selectors",
+        "list of selectors",
+        "Facts that must all hold of a process for it to be this agent; blocks are alternatives. Without any block the \
+         agent is whatever is started as it.",
+    ),
+    KeyDoc::optional(
+        "pin",
+        "list of `sha256:...`, or `first-use`",
+        "any digest",
+        "What the agent may run: digests of its program, or of the script behind an interpreter. With `first-use` the \
+         first is trusted, and another one waits for `writ agent approve`.",
+    ),
+    KeyDoc::defaulted(
+        "acts_for",
+        "`starter`, `caller` or `owner`",
+        "\"starter\"",
+        "For whom its runs act: who started them, whose request they serve, or `owner_human`.",
+    ),
+    KeyDoc::optional(
+        "owner_human",
+        "human id",
+        "nobody; required for `acts_for = \"owner\"`",
+        "The human who answers for autonomous runs.",
+    ),
+    KeyDoc::optional("may_start", "list of agent names", "none", "Agents that its runs may start below themselves."),
+    govern::CGROUP,
+    govern::UNIT,
+    govern::SLICE,
+    govern::CONTAINER_LABEL,
+    govern::PROGRAM,
     KeyDoc::defaulted("ttl_max", "length of time", "\"1h\"", "The longest time limit of one session."),
     KeyDoc::optional(
         "user",
@@ -80,6 +125,18 @@ pub struct Agent {
     pub terms: Terms,
     /// Runs at once.
     pub concurrent_runs_max: usize,
+    /// Which processes it is, by alternatives. None: any that is started as it.
+    pub blocks: Vec<Block>,
+    /// Which digests it may run with.
+    pub pin: Pin,
+    /// For whom its runs act.
+    pub acts_for: ActsFor,
+    /// Who answers for autonomous runs. Set exactly if it acts for its owner.
+    pub owner_human: Option<HumanId>,
+    /// Agents that its runs may start.
+    pub may_start: BTreeSet<AgentName>,
+    /// Processes that are governed for its sake.
+    pub govern: Vec<Govern>,
 }
 
 /// What an agent's runs are granted at the start, beyond what every run has.
@@ -116,9 +173,26 @@ pub fn agents<'t>(
 ) -> Result<BTreeMap<AgentName, Arc<Agent>>, Problems> {
     let mut problems = Problems::default();
     let mut agents = BTreeMap::new();
+    let mut starts = Vec::new();
     for (name, file, text) in files {
-        if let Some(agent) = Agent::read(name, file, text, &mut problems) {
+        let read = config::read(file, text, KEYS, &mut problems, |table| {
+            starts.extend(table.list_placed::<AgentName>("may_start"));
+            agent(name, table)
+        });
+        if let Some(agent) = read {
             agents.insert(agent.name.clone(), Arc::new(agent));
+        }
+    }
+    refuse_overlaps(agents.values(), &mut problems);
+    // Where a file could not be read, an agent may be missing because of that.
+    let complete = problems.is_empty();
+    for Placed { place, value } in starts {
+        if complete && !agents.contains_key(&value) {
+            problems.push(
+                place,
+                format!("there is no agent `{value}`"),
+                Some(format!("add `{value}.toml`, or leave it out")),
+            );
         }
     }
     problems.or(agents)
@@ -182,6 +256,16 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
     }
     let user = table.optional::<String>("user").and_then(|text| run_user(table, &text));
     let terms = terms(table);
+    // A pin that cannot be read is a problem already; with the default no second one is made of it.
+    let pin = table.optional::<Pin>("pin").unwrap_or_default();
+    let blocks = rule::read(table, &pin);
+    let govern = govern::read(table);
+    if !govern.is_empty() && blocks.is_empty() {
+        let hint = "add a `[[match]]` block: a governed process is refused unless it is an agent";
+        table.problem("govern", "it governs processes that could never be this agent", Some(hint));
+    }
+    let acts_for = table.defaulted::<ActsFor>("acts_for");
+    let owner_human = owner_human(table, acts_for);
     Some(Agent {
         name: name?,
         owner: owner?,
@@ -189,7 +273,35 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
         user,
         terms: terms?,
         concurrent_runs_max: runs?.into(),
+        blocks,
+        pin,
+        acts_for: acts_for?,
+        owner_human,
+        may_start: table.list("may_start").into_iter().collect(),
+        govern,
     })
+}
+
+fn owner_human(table: &Table<'_>, acts_for: Option<ActsFor>) -> Option<HumanId> {
+    let human = table.optional::<HumanId>("owner_human");
+    match (acts_for, &human) {
+        (Some(ActsFor::Owner), None) => {
+            table.problem(
+                "owner_human",
+                "nobody answers for its runs",
+                Some("as in `owner_human = \"unix:alice\"`"),
+            );
+        }
+        (Some(ActsFor::Starter | ActsFor::Caller), Some(_)) => {
+            table.problem(
+                "owner_human",
+                "its runs do not act for their owner",
+                Some("write `acts_for = \"owner\"`, or leave it out"),
+            );
+        }
+        _ => {}
+    }
+    human
 }
 
 fn terms(table: &Table<'_>) -> Option<Terms> {
@@ -245,82 +357,4 @@ fn run_user(table: &Table<'_>, text: &str) -> Option<RunUser> {
     };
     table.problem("user", what, Some("name a user without rights of its own"));
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Agent, String> {
-        let mut problems = Problems::default();
-        Agent::read("coder", "agents/coder.toml", text, &mut problems).ok_or_else(|| problems.to_string())
-    }
-
-    #[test]
-    fn a_short_file_has_safe_defaults() {
-        let agent = read("owner = \"platform\"").unwrap();
-        assert_eq!(agent.ttl_max, Duration::from_hours(1));
-        assert_eq!(agent.concurrent_runs_max, 16);
-        assert!(!agent.terms.without_namespaces && !agent.terms.io_uring);
-        assert!(agent.terms.files.is_empty() && agent.terms.unix_sockets.is_empty());
-    }
-
-    #[test]
-    fn a_full_file_is_read() {
-        let agent = read(
-            "owner = \"a\"\nttl_max = \"2h\"\nuser = \"4242\"\nunix_sockets = [\"/run/db.sock\"]\n\
-             files = [\"~/.aws/config\"]\nenvironment = [\"NPM_TOKEN\"]\nconcurrent_runs_max = 2\n\
-             [placeholders]\nGH_TOKEN = \"x\"\n[danger]\nwithout_namespaces = true\nio_uring = true\n",
-        )
-        .unwrap();
-        assert_eq!(agent.user, Some(RunUser::Uid(4242)));
-        assert_eq!(agent.terms.placeholders["GH_TOKEN"], "x");
-        assert_eq!(agent.dangers(), ["io_uring", "without_namespaces"]);
-    }
-
-    #[test]
-    fn one_bad_file_refuses_all_and_each_problem_names_its_file() {
-        let good = ("a", "agents/a.toml", "owner = \"x\"");
-        assert_eq!(agents([good]).unwrap().len(), 1);
-        let bad = [good, ("b", "agents/b.toml", "x = 1"), ("..", "agents/...toml", "owner = \"x\"")];
-        let problems = agents(bad).unwrap_err().to_string();
-        assert!(problems.contains("agents/b.toml:1:1") && problems.contains("agents/...toml"), "{problems}");
-    }
-
-    #[test]
-    fn every_problem_is_reported_at_once_with_its_line() {
-        let text = "ttl_max = \"99d\"\nuser = \"root\"\nfiles = [\"relative\", \"/a/../b\"]\nenvironmnt = []\n\
-                    unix_sockets = [\"run/x\"]\nconcurrent_runs_max = 0\n";
-        let problems = read(text).unwrap_err();
-        for part in [
-            "coder.toml:1:",
-            "not between",
-            "coder.toml:2:",
-            "may not be root",
-            "coder.toml:3:",
-            "coder.toml:4:",
-            "did you mean `environment`",
-            "coder.toml:5:",
-            "coder.toml:6:",
-            "no run could ever start",
-            "`owner`: missing",
-        ] {
-            assert!(problems.contains(part), "{part} not in:\n{problems}");
-        }
-    }
-
-    #[test]
-    fn a_run_is_never_uid_0() {
-        let nobody = read("owner = \"a\"").unwrap();
-        assert!(nobody.run_user(0).unwrap_err().to_string().contains("set `user`"));
-        assert_eq!(nobody.run_user(4242).unwrap().uid, 4242);
-        let named = read("owner = \"a\"\nuser = \"4242\"").unwrap();
-        assert_eq!(named.run_user(0).unwrap().uid, 4242);
-        assert_eq!(named.run_user(77).unwrap().uid, 77, "a caller that is not root stays who it is");
-        for root in ["0", "root", "4294967295", ""] {
-            assert!(read(&format!("owner = \"a\"\nuser = \"{root}\"")).is_err(), "{root}");
-        }
-        let alias = Agent { user: Some(RunUser::Name("root".into())), ..named };
-        assert!(alias.run_user(0).is_err());
-    }
 }

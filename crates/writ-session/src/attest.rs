@@ -1,23 +1,74 @@
-//! What a run is going to execute: digests taken through the very descriptors that the launcher holds.
+//! What a process is: facts that it cannot choose, as selectors, and the program behind it.
 //!
-//! The launcher opens the program and names the descriptor; the daemon reads it through `/proc/PID/fd/N` of the
-//! proven peer, so both speak of one file whatever happens to its path. The arguments decide nothing. Limits: who
-//! can write the file may still change it between digest and execution; a script is opened again by its
-//! interpreter, so its digest is marked as inferred; and a launcher other than `writ run` could execute something
-//! else afterwards, which the kernel's exec record of the run then shows.
+//! A process is *launched* (`writ run` opened its program and asks before it executes it) or *found* (it runs already). Of
+//! a launched one the opened descriptors are digested, so nothing on the way to its execution matters; of a found one,
+//! what the kernel shows as its executable. Arguments, environment and process name decide nothing; where arguments
+//! help to *find* a script, see [`code`].
+//!
+//! What is not claimed: a digest says which file the kernel started, not which libraries or modules that program loaded
+//! since, nor what a debugger of the same uid put into it before it was looked at. A process that is traced *while* it
+//! is looked at is refused. A found process in a user namespace of its own can choose what `/proc/PID/exe` shows
+//! (`PR_SET_MM`), so nothing about its program counts. Who can write a script can change it after it was read.
+//!
+//! Invariant: one attestation speaks of one program: if the process executes another in between, it is refused.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+mod cgroup;
+mod code;
+#[cfg(test)]
+mod conformance;
+mod container;
+mod digest;
+mod exe;
+mod facts;
+mod http;
+mod known;
+mod kubernetes;
+mod lineage;
+mod place;
+mod script;
+#[cfg(test)]
+mod tests;
+mod unix;
 
-use aws_lc_rs::digest::{Context, SHA256};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
-use writ_core::event::{Known, Script};
+use writ_core::event::Script;
+use writ_core::{Attestor, Clock, Process, Reason};
+
+pub use container::Runtimes;
+pub use facts::{Attested, Unknown, Wanted};
+pub use kubernetes::Kubelet;
+pub use lineage::{Ancestor, Lineage};
 
 use crate::error::Error;
 use crate::peer::Peer;
+use code::Code;
+use digest::Digests;
+use facts::Facts;
+use known::Known;
+
+/// Everything that can say something about a process. One for the daemon; shared by reference.
+pub struct Attestors {
+    digests: Digests,
+    attestors: Vec<Box<dyn Attest>>,
+    known: Known,
+}
+
+/// Where attestors ask, beside the kernel.
+#[derive(Clone)]
+pub struct Sources {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// dpkg's folder, `/var/lib/dpkg`. Absent on hosts of other distributions.
+    pub packages: PathBuf,
+    /// The container runtimes.
+    pub runtimes: Runtimes,
+    /// The node's kubelet, if this is a node.
+    pub kubelet: Option<Kubelet>,
+}
 
 /// The program of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,94 +82,204 @@ pub struct Program {
     pub script: Option<Script>,
 }
 
-/// Attests the program behind descriptor `program` of the peer and, for an interpreter, the file behind `script`.
+/// Descriptors that a launcher opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The program.
+    pub program: RawFd,
+    /// The script, or the file named right after the program.
+    pub script: Option<RawFd>,
+}
+
+/// A process that is not what it must be, or of which that cannot be proven. The reason is for the process; this text is
+/// for the operator, and names keys of selectors but never their values.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Refusal {
+    /// What the process is told.
+    pub reason: Reason,
+    what: String,
+    #[source]
+    source: Option<std::io::Error>,
+}
+
+/// The process that an attestor looks at.
+pub struct Subject<'a> {
+    peer: &'a Peer,
+    code: &'a Code,
+    lineage: &'a Lineage,
+}
+
+/// One source of facts.
+///
+/// * It adds selectors with its own keys only, and only facts that the process cannot choose for itself: never from
+///   arguments, environment or name. What a process *can* influence is said in the doc of the implementing module.
+/// * `Ok` means that what was added is all there is to say: a process in no container gets `Ok` and no selector. An
+///   error means that something could not be found out; facts added before still hold. Either way, what is absent
+///   matches nothing.
+/// * It adds nothing that is not wanted, and does no work for it.
+/// * It may block for as long as [`writ_gate::limits::RUNTIME_TIMEOUT`] for each question to a runtime, and may read
+///   files whole: it runs on a thread that may wait. It may be called from several threads at once.
+/// * It never logs a selector.
+pub trait Attest: Send + Sync {
+    /// Which attestor it is.
+    fn attestor(&self) -> Attestor;
+    /// Adds what it knows of the process.
+    fn attest(&self, subject: &Subject<'_>, facts: &mut Facts<'_>) -> Result<(), Unknown>;
+}
+
+impl Attestors {
+    /// All attestors.
+    pub fn new(sources: Sources) -> Self {
+        let Sources { clock, packages, runtimes, kubelet } = sources;
+        let attestors: Vec<Box<dyn Attest>> = vec![
+            Box::new(exe::Exe::new(packages)),
+            Box::new(script::Scripts::new(Arc::clone(&clock))),
+            Box::new(unix::Unix),
+            Box::new(cgroup::Cgroups),
+            Box::new(cgroup::Systemd),
+            Box::new(container::Containers::new(runtimes)),
+            Box::new(kubernetes::Pods::new(kubelet)),
+            Box::new(lineage::Parents),
+        ];
+        Self { digests: Digests::new(clock), attestors, known: Known::default() }
+    }
+
+    /// Attests a process that is about to execute what it opened. Reads whole files and may ask a runtime: not on a thread
+    /// that others wait for.
+    pub fn launched(
+        &self,
+        peer: &Peer,
+        opened: Opened,
+        lineage: &Lineage,
+        wanted: &Wanted,
+    ) -> Result<Attested, Refusal> {
+        refuse_traced(peer)?;
+        let code = code::opened(&self.digests, peer, opened)?;
+        let attested = self.ask(peer, peer.process().clone(), lineage, (code, wanted))?;
+        refuse_traced(peer)?;
+        Ok(attested)
+    }
+
+    /// Attests a process that runs already. `process` is the peer's with the exec generation that the kernel's events
+    /// give, if they do. As slow as [`Self::launched`] unless [`Self::recall`] knows it.
+    pub fn found(
+        &self,
+        peer: &Peer,
+        process: &Process,
+        lineage: &Lineage,
+        wanted: &Wanted,
+    ) -> Result<Arc<Attested>, Refusal> {
+        let mark = Mark::of(peer)?;
+        let code = code::running(&self.digests, peer)?;
+        let attested = self.ask(peer, process.clone(), lineage, (code, wanted))?;
+        // It may have executed something else while it was looked at: what was seen would then be of two programs.
+        if Mark::of(peer)? != mark {
+            return Err(Refusal::new(Reason::Unattested, "it executed a program while it was attested"));
+        }
+        self.known.keep(mark.0, attested)
+    }
+
+    /// What is known of this process from before, at once: its program and script are looked at and not read. `None`
+    /// means that [`Self::found`] must be asked.
+    pub fn recall(&self, peer: &Peer, process: &Process, wanted: &Wanted) -> Option<Arc<Attested>> {
+        let attested = self.known.find(process, wanted)?;
+        let mark = Mark::of(peer).ok()?;
+        (self.known.fits(process, mark.0) && attested.code.is_as_it_was(peer)).then_some(attested)
+    }
+
+    /// Whether a run that was launched with this program still has it as it was, on disk and in its first process. Reads
+    /// files anew if they look different.
+    pub fn unchanged(&self, attested: &Attested, peer: &Peer) -> Result<(), Refusal> {
+        refuse_traced(peer)?;
+        if attested.code.is_as_it_was(peer) || attested.code.reads_as_it_did(&self.digests, peer) {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::IdentityChanged, "its program or script changed while it ran"))
+    }
+
+    /// The programs of a process's ancestors, as far as `/proc` proves them. Reads whole files.
+    pub fn ancestors(&self, peer: &Peer) -> Vec<Ancestor> {
+        lineage::observe(&self.digests, peer)
+    }
+
+    fn ask(
+        &self,
+        peer: &Peer,
+        process: Process,
+        lineage: &Lineage,
+        (code, wanted): (Code, &Wanted),
+    ) -> Result<Attested, Refusal> {
+        let mut attested = Attested::new(process, peer.uid(), code);
+        let subject = Subject { peer, code: &attested.code, lineage };
+        let (mut selectors, mut unknown) = (std::collections::BTreeSet::new(), Vec::new());
+        for attestor in &self.attestors {
+            let which = attestor.attestor();
+            if !wanted.any(which) {
+                continue;
+            }
+            let mut facts = Facts::new(which, wanted, &mut selectors);
+            unknown.extend(attestor.attest(&subject, &mut facts).err());
+        }
+        // A process that is gone by now may have been replaced by one that took over its pid's cgroup.
+        if !peer.is_alive() {
+            return Err(Refusal::new(Reason::Unattested, "it ended while it was attested"));
+        }
+        attested.learn(selectors, unknown, wanted.clone());
+        Ok(attested)
+    }
+}
+
+impl std::fmt::Debug for Attestors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attestors").finish_non_exhaustive()
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(reason: Reason, what: impl Into<String>) -> Self {
+        Self { reason, what: what.into(), source: None }
+    }
+
+    pub(crate) fn unattested(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self { reason: Reason::Unattested, what: what.into(), source: Some(source) }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::unattested("what the kernel says of it cannot be read", std::io::Error::other(error))
+    }
+}
+
+/// Which execution of which process: it changes with every `execve`, because the kernel places the new program's stack at
+/// random. Where that is switched off, the exec generation of the kernel's events tells executions apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark(u64);
+
+impl Mark {
+    /// Also the moment at which a debugger is looked for.
+    fn of(peer: &Peer) -> Result<Self, Refusal> {
+        refuse_traced(peer)?;
+        Ok(Self(peer.execution()?))
+    }
+}
+
+fn refuse_traced(peer: &Peer) -> Result<(), Refusal> {
+    if peer.status()?.tracer == 0 {
+        Ok(())
+    } else {
+        Err(Refusal::new(Reason::Unattested, "another process traces it, and could make it do anything"))
+    }
+}
+
+/// Attests the program behind descriptor `program` of the peer and, for an interpreter, the file behind `script`: what a
+/// record needs, without any other fact.
 ///
 /// Reads the whole file: 94 MiB take about 85 ms, so not on a thread that others wait for.
 pub fn program(peer: &Peer, program: RawFd, script: Option<RawFd>) -> Result<Program, Error> {
-    let (path, sha256) = file(peer, program)?;
-    let script = script.map(|fd| file(peer, fd)).transpose()?;
-    let script = script.map(|(path, sha256)| Script { how: Known::Inferred, path, sha256 });
-    Ok(Program { path, sha256, script })
-}
-
-fn file(peer: &Peer, fd: RawFd) -> Result<(String, String), Error> {
-    let failed = |what| move |source: io::Error| Error::Unattested { what, source };
-    let fds = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(peer.folder(), "fd", fds, Mode::empty())
-        .map_err(|errno| failed("its descriptors cannot be seen")(errno.into()))?;
-    let name = fd.to_string();
-    let opened = open_regular(&folder, &name).map_err(failed("it is no regular file that can be read"))?;
-    let path = rustix::fs::readlinkat(&folder, &name, Vec::new())
-        .map_err(|errno| failed("its path cannot be read")(errno.into()))?;
-    let sha256 = digest(opened).map_err(failed("it cannot be read"))?;
-    Ok((path.to_string_lossy().into_owned(), sha256))
-}
-
-/// Looks before it opens: opening a device or fifo could block or act.
-fn open_regular(folder: &OwnedFd, name: &str) -> io::Result<File> {
-    let refused = || io::Error::from(io::ErrorKind::InvalidInput);
-    let about = rustix::fs::statat(folder.as_fd(), name, AtFlags::empty())?;
-    if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
-        return Err(refused());
-    }
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(folder.as_fd(), name, flags, Mode::empty())?);
-    let opened = file.metadata()?;
-    if opened.is_file() && (opened.dev(), opened.ino()) == (about.st_dev, about.st_ino) {
-        Ok(file)
-    } else {
-        Err(refused())
-    }
-}
-
-fn digest(mut file: File) -> io::Result<String> {
-    let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0u8; 256 * 1024];
-    loop {
-        let read = file.read(&mut buffer)?;
-        match buffer.get(..read) {
-            None | Some([]) => break,
-            Some(bytes) => context.update(bytes),
-        }
-    }
-    let mut hex = String::with_capacity(64);
-    for byte in context.finish().as_ref() {
-        hex.extend([byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).unwrap_or('0')));
-    }
-    Ok(hex)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-
-    #[test]
-    fn digests_what_the_descriptor_holds_and_not_what_the_path_says() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tool");
-        writ_host::durable::replace(&path, b"abc", 0o755).unwrap();
-        let held = File::open(&path).unwrap();
-        std::fs::rename(&path, dir.path().join("moved")).unwrap();
-        writ_host::durable::replace(&path, b"impostor", 0o755).unwrap();
-        let (one, _two) = UnixStream::pair().unwrap();
-        let peer = Peer::of(one.as_fd()).unwrap();
-        let program = program(&peer, held.as_raw_fd(), Some(held.as_raw_fd())).unwrap();
-        // FIPS 180-4, the digest of `abc`.
-        assert_eq!(program.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert!(program.path.ends_with("/moved"), "{}", program.path);
-        assert_eq!(program.script.unwrap().how, Known::Inferred);
-    }
-
-    #[test]
-    fn devices_sockets_and_closed_descriptors_are_refused() {
-        let (one, two) = UnixStream::pair().unwrap();
-        let peer = Peer::of(one.as_fd()).unwrap();
-        let null = File::open("/dev/null").unwrap();
-        for fd in [null.as_raw_fd(), two.as_raw_fd(), 4_000] {
-            assert!(matches!(program(&peer, fd, None), Err(Error::Unattested { .. })), "{fd}");
-        }
-    }
+    let digests = Digests::new(Arc::new(writ_host::SystemClock));
+    code::opened(&digests, peer, Opened { program, script })
+        .map(|code| code.program())
+        .map_err(Error::Refused)
 }

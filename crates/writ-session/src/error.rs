@@ -33,15 +33,9 @@ pub enum Error {
         /// The agent.
         agent: String,
     },
-    /// The program cannot be attested.
-    #[error("the program cannot be attested: {what}")]
-    Unattested {
-        /// What was wrong.
-        what: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: std::io::Error,
-    },
+    /// It is not the agent that it must be.
+    #[error(transparent)]
+    Refused(#[from] crate::attest::Refusal),
     /// The process is not confined as it must be.
     #[error("the process is not confined: {what}; hint: start it with `writ run` of this version")]
     Unconfined {
@@ -84,6 +78,15 @@ pub enum Error {
         /// How many.
         open: usize,
     },
+    /// The agent's runs do not act for callers.
+    #[error("runs of agent `{agent}` do not act for callers; hint: say `acts_for = \"caller\"` in its file")]
+    NotServing {
+        /// The agent.
+        agent: String,
+    },
+    /// The session, or what it should be opened from, is over.
+    #[error("it is over: {}", .0.as_str())]
+    Over(writ_gate::Cause),
     /// The opening could not be recorded.
     #[error(
         "the session cannot be recorded, so it is not opened; hint: free disk space, or see `writ status`"
@@ -92,6 +95,21 @@ pub enum Error {
     /// The file of a session could not be written or removed.
     #[error("a session cannot be kept")]
     File(#[from] FileError),
+    /// A file of pinned digests is damaged.
+    #[error("the pinned digests in `{}` cannot be read; hint: mend the file, or remove it and trust on first use again", path.display())]
+    Pins {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Text that is no digest.
+    #[error("`{text}` is no digest; hint: write 64 lower-case hex digits, as `sha256sum` prints them")]
+    Digest {
+        /// What was written.
+        text: String,
+    },
     /// The sessions that were kept could not be listed.
     #[error("the kept sessions in `{}` cannot be listed", path.display())]
     Folder {

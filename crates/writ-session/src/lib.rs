@@ -16,8 +16,15 @@ mod registry;
 mod syscall;
 
 pub use account::{Account, AccountError};
-pub use agent::{Agent, KEYS as AGENT_KEYS, RunUser, Terms, agents};
-pub use attest::{Program, program};
+pub use agent::govern::{self, Govern, Governed};
+pub use agent::{
+    Agent, Block, Digest, KEYS as AGENT_KEYS, Pin, Pinned, Pins, RunUser, Seen, Terms, admits, agents,
+    matching, pinned,
+};
+pub use attest::{
+    Ancestor, Attest, Attested, Attestors, Kubelet, Lineage, Opened, Program, Refusal, Runtimes, Sources,
+    Subject, Unknown, Wanted, program,
+};
 pub use confinement::Confinement;
 pub use error::Error;
 pub use peer::Peer;

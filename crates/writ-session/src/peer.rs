@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 use writ_core::{HumanId, Process};
 use writ_gate::Human;
@@ -87,6 +87,15 @@ impl Peer {
         Ok(peer)
     }
 
+    /// The process that this pidfd holds, with the credentials it has now: one that was found and did not connect.
+    pub fn held(pidfd: OwnedFd, pid: u32) -> Result<Self, Error> {
+        let mut peer = Self::behind(pidfd, pid, UNSET, UNSET)?;
+        let status = peer.status()?;
+        let second = |ids: &[u32]| ids.get(1).copied().ok_or_else(|| gone("its ids cannot be read"));
+        (peer.uid, peer.gid) = (second(&status.uids)?, second(&status.gids)?);
+        Ok(peer)
+    }
+
     /// The process. Its start has the resolution of `/proc`, 10 ms.
     pub fn process(&self) -> &Process {
         &self.process
@@ -105,6 +114,20 @@ impl Peer {
     /// The group it had when it connected.
     pub fn gid(&self) -> u32 {
         self.gid
+    }
+
+    /// The uid that logged in, if the kernel keeps one.
+    pub fn login_uid(&self) -> Option<u32> {
+        self.login_uid
+    }
+
+    /// The audit session of that login.
+    pub fn audit_session(&self) -> Option<u32> {
+        self.audit_session
+    }
+
+    pub(crate) fn groups(&self) -> &[u32] {
+        &self.groups
     }
 
     /// Whether it is still there.
@@ -146,6 +169,34 @@ impl Peer {
         Ok(text)
     }
 
+    /// The same for files that are no text.
+    pub(crate) fn file_bytes(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let unproven = |source: io::Error| Error::Unproven { what: "its state cannot be read", source };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.folder, name, flags, Mode::empty())
+            .map_err(|errno| unproven(errno.into()))?;
+        let mut bytes = Vec::new();
+        File::from(file).read_to_end(&mut bytes).map_err(unproven)?;
+        Ok(bytes)
+    }
+
+    /// A number that changes when the process executes a program: where the kernel placed its stack and arguments.
+    pub(crate) fn execution(&self) -> Result<u64, Error> {
+        execution(&self.file("stat")?).ok_or_else(|| gone("its memory layout cannot be read"))
+    }
+
+    /// Whether it has the same namespace of this kind (`user`, `mnt`, ...) as the daemon.
+    pub(crate) fn shares_namespace(&self, kind: &str) -> Result<bool, Error> {
+        let unreadable = |errno: rustix::io::Errno| Error::Unproven {
+            what: "its namespaces cannot be read",
+            source: errno.into(),
+        };
+        let theirs =
+            rustix::fs::statat(&self.folder, format!("ns/{kind}"), AtFlags::empty()).map_err(unreadable)?;
+        let ours = rustix::fs::stat(format!("/proc/self/ns/{kind}")).map_err(unreadable)?;
+        Ok((theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino))
+    }
+
     pub(crate) fn folder(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
     }
@@ -176,6 +227,8 @@ impl Peer {
 pub(crate) struct Status {
     /// Real, effective, saved, filesystem.
     pub(crate) uids: Vec<u32>,
+    /// The same of groups.
+    pub(crate) gids: Vec<u32>,
     pub(crate) groups: Vec<u32>,
     /// Permitted, effective, inheritable and ambient capabilities, or-ed together.
     pub(crate) held: u64,
@@ -185,6 +238,9 @@ pub(crate) struct Status {
     /// 2 is a filter.
     pub(crate) seccomp: u32,
     pub(crate) threads: u32,
+    /// Who traces it; 0 for nobody. What cannot be read is somebody.
+    pub(crate) tracer: u32,
+    pub(crate) parent: Option<u32>,
 }
 
 impl Status {
@@ -193,16 +249,19 @@ impl Status {
             |rest: &str| rest.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect::<Vec<u32>>();
         let number = |rest: &str| rest.trim().parse::<u32>().unwrap_or_default();
         let mask = |rest: &str| u64::from_str_radix(rest.trim(), 16).unwrap_or(u64::MAX);
-        let mut status = Self { bounding: u64::MAX, ..Self::default() };
+        let mut status = Self { bounding: u64::MAX, tracer: u32::MAX, ..Self::default() };
         for (key, rest) in text.lines().filter_map(|line| line.split_once(':')) {
             match key {
                 "Uid" => status.uids = numbers(rest),
+                "Gid" => status.gids = numbers(rest),
                 "Groups" => status.groups = numbers(rest),
                 // What cannot be read counts as everything.
                 "CapInh" | "CapPrm" | "CapEff" | "CapAmb" => status.held |= mask(rest),
                 "CapBnd" => status.bounding = mask(rest),
                 "NoNewPrivs" => status.no_new_privs = number(rest) == 1,
                 "Seccomp" => status.seccomp = number(rest),
+                "PPid" => status.parent = rest.trim().parse().ok(),
+                "TracerPid" => status.tracer = rest.trim().parse().unwrap_or(u32::MAX),
                 "Threads" => status.threads = number(rest),
                 _ => {}
             }
@@ -257,6 +316,19 @@ fn group_names(mut gids: Vec<u32>) -> Result<Vec<String>, Error> {
 fn start_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Fields 28 and 48 to 51 of `/proc/PID/stat` (proc(5)), mixed: start of the stack, bounds of arguments and environment.
+/// Hidden (zero) from those who may not trace the process.
+fn execution(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<u64> =
+        rest.split_ascii_whitespace().map(|field| field.parse().unwrap_or_default()).collect();
+    let mut mixed = 0u64;
+    for field in [28, 48, 49, 50, 51] {
+        mixed = mixed.rotate_left(13).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ fields.get(field - 3)?;
+    }
+    Some(mixed)
 }
 
 #[cfg(test)]
