@@ -43,7 +43,7 @@ pub struct Entitled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAttested {
     /// It has no identity: it belongs to no live run. `PermissionDenied`.
-    #[error("no identity was issued to this process")]
+    #[error("no identity issued")]
     NoIdentity,
     /// Nobody can say yet: the daemon starts or stops. `Unavailable`.
     #[error("identities are not known yet")]
