@@ -180,7 +180,7 @@ impl Authority {
     /// Begins anew because a key may be known to others: a new root of our own where we have one, new keys, and a
     /// bundle with nothing else in it. Every identity that was issued before is worthless once this returns.
     ///
-    /// On an error nothing has changed.
+    /// On an error nothing of what is published or signs has changed.
     pub async fn replace(&self, now: Timestamp) -> Result<Vec<Change>, Error> {
         let mut state = self.state.lock().await;
         self.source.forget().await?;

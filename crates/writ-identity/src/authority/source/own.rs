@@ -27,7 +27,7 @@ pub(super) async fn obtain(
     root_ttl: Duration,
 ) -> Result<Origin, Error> {
     let ids = &*source.surroundings.ids;
-    let kept = source.load(NAME)?.map(|kept| read(&kept)).transpose()?;
+    let kept = source.load(NAME)?.map(|kept| read(&kept)).transpose()?.flatten();
     let kept = kept.filter(|root| root.kind_matches(source) && root.young(now));
     let root = match kept {
         Some(root) => root,
@@ -94,16 +94,19 @@ impl Root {
     }
 }
 
-/// `None` inside for a root that was forgotten.
-fn read(kept: &Secret<[u8]>) -> Result<Root, Error> {
+/// `None` for a root that was forgotten.
+fn read(kept: &Secret<[u8]>) -> Result<Option<Root>, Error> {
     let malformed = Error::Kept { name: NAME };
     let Some((&VERSION, rest)) = kept.expose().split_first() else { return Err(malformed) };
+    if rest.is_empty() {
+        return Ok(None);
+    }
     let mut reader = Reader(rest);
     match (reader.bytes(), reader.bytes(), reader.0) {
-        (Some(certificate), Some(key), []) => Ok(Root {
+        (Some(certificate), Some(key), []) => Ok(Some(Root {
             certificate: CertificateDer::from(certificate.to_vec()),
             key: Secret::<[u8]>::new(key.to_vec())?,
-        }),
+        })),
         _ => Err(malformed),
     }
 }
