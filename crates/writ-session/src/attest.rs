@@ -30,6 +30,7 @@ mod script;
 mod tests;
 mod unix;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub use kubernetes::Kubelet;
 pub use lineage::{Ancestor, Lineage};
 
 use crate::error::Error;
-use crate::peer::Peer;
+use crate::peer::{Peer, Status};
 use code::Code;
 use digest::Digests;
 use facts::Facts;
@@ -252,21 +253,31 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Which execution of which process: it changes with every `execve`, because the kernel places the new program's stack at
-/// random. Where that is switched off, the exec generation of the kernel's events tells executions apart.
+/// What must stay as it is for an attestation to hold: which execution of the process this is, and its ids and cgroup.
+///
+/// Every `execve` changes it, because the kernel places the new program's stack at random. Where that is switched off, the
+/// exec generation of the kernel's events tells executions apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark(u64);
 
 impl Mark {
     /// Also the moment at which a debugger is looked for.
     fn of(peer: &Peer) -> Result<Self, Refusal> {
-        refuse_traced(peer)?;
-        Ok(Self(peer.execution()?))
+        let status = peer.status()?;
+        refuse_traced_by(&status)?;
+        let mut hasher = DefaultHasher::new();
+        (peer.execution()?, status.uids, status.gids, status.groups).hash(&mut hasher);
+        peer.file("cgroup")?.hash(&mut hasher);
+        Ok(Self(hasher.finish()))
     }
 }
 
 fn refuse_traced(peer: &Peer) -> Result<(), Refusal> {
-    if peer.status()?.tracer == 0 {
+    refuse_traced_by(&peer.status()?)
+}
+
+fn refuse_traced_by(status: &Status) -> Result<(), Refusal> {
+    if status.tracer == 0 {
         Ok(())
     } else {
         Err(Refusal::new(Reason::Unattested, "another process traces it, and could make it do anything"))

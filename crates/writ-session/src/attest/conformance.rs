@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -20,16 +21,22 @@ use crate::Peer;
 pub(super) struct Running(pub(super) Child);
 
 impl Running {
-    /// Waits until the program was executed: until then the process is still this one.
+    /// Waits until the program was executed and waits for something itself: before that, what the kernel shows of it is
+    /// partly of this process.
     pub(super) fn new(command: &mut Command) -> Self {
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let running = Self(child);
+        let running = Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
         let own = std::fs::read_link("/proc/self/exe").unwrap();
-        let exe = format!("/proc/{}/exe", running.0.id());
-        while std::fs::read_link(&exe).is_ok_and(|exe| exe == own) {
+        running.settle(|exe| exe != own);
+        running
+    }
+
+    /// Waits until it runs the program that is meant, and waits itself.
+    pub(super) fn settle(&self, meant: impl Fn(&Path) -> bool) {
+        let folder = format!("/proc/{}", self.0.id());
+        let sleeps = || std::fs::read_to_string(format!("{folder}/stat")).unwrap().contains(") S ");
+        while !(std::fs::read_link(format!("{folder}/exe")).is_ok_and(|exe| meant(&exe)) && sleeps()) {
             std::thread::yield_now();
         }
-        running
     }
 
     pub(super) fn peer(&self) -> Peer {
