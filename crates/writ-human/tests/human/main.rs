@@ -1,0 +1,10 @@
+//! People proven by a real provider (npm `oidc-provider`), and everything that must not prove them.
+#![forbid(unsafe_code)]
+
+mod callers;
+mod device;
+mod login;
+mod refusals;
+mod signals;
+mod signed_in;
+mod support;
