@@ -4,6 +4,7 @@
 //! is a session that is not restored: its run is refused everything, and the file is kept and named. Nothing here
 //! runs by itself: whoever owns the registry calls [`Registry::expire_due`] at [`Registry::next_expiry`].
 
+mod callers;
 mod kept;
 
 use std::collections::{HashMap, VecDeque};
@@ -27,6 +28,7 @@ use crate::agent::{Agent, Terms};
 use crate::attest::Program;
 use crate::confinement::Confinement;
 use crate::error::Error;
+use callers::Callers;
 
 /// A live session and how its run began.
 #[derive(Debug)]
@@ -83,6 +85,8 @@ pub struct OpenRequest<'a> {
 pub enum Revoked {
     /// This session.
     Session(SessionId),
+    /// Every session of a run.
+    Run(RunId),
     /// Every session of an agent.
     Agent(AgentName),
     /// Every session of a human.
@@ -108,6 +112,8 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     live: ArcSwap<HashMap<RunTag, Arc<Live>>>,
+    /// Those whom these runs act for, each with a session below its run's.
+    callers: Callers,
     /// Runs whose session ended, newest last: only they are told why. Asked on a miss alone.
     ended: std::sync::Mutex<VecDeque<(RunTag, Cause)>>,
     /// Held while a session is opened, so that limits hold. Ending one never waits for it.
@@ -132,7 +138,8 @@ impl Registry {
         durable::folder(&folder, 0o700)?;
         let Ports { record, clock, ids } = ports;
         let (live, ended, opening) = Default::default();
-        Ok(Self { folder, domain, record, clock, ids, live, ended, opening })
+        let callers = Callers::new(&*ids);
+        Ok(Self { folder, domain, record, clock, ids, live, callers, ended, opening })
     }
 
     /// An id for a run that is about to begin: its cgroup and label are made before its session is opened.
@@ -163,7 +170,8 @@ impl Registry {
         Ok(live)
     }
 
-    /// Ends a session: cuts what it has under way, forgets it durably, records it. Whether it was live.
+    /// Ends a session: cuts what it has under way, forgets it durably, records it. Whether it was live. With the session
+    /// of a run end those of its callers.
     ///
     /// It is cut at once even if this fails; an error means that its file is still there, and a restart would
     /// bring it back.
@@ -172,9 +180,18 @@ impl Registry {
         if !live.session.end(cause) {
             return Ok(false);
         }
+        if live.session.facts().delegation.below.is_some() {
+            self.note_end(&live.session, cause);
+            return Ok(true);
+        }
         // Crash here: nobody was told that it ended; a restart restores it.
-        let forgotten = kept::remove(&self.folder, id);
         let run = live.session.facts().run.tag();
+        for caller in self.callers.close(run) {
+            if caller.session.end(cause) {
+                self.note_end(&caller.session, cause);
+            }
+        }
+        let forgotten = kept::remove(&self.folder, id);
         self.remember_end(run, cause);
         self.live.rcu(|map| {
             let mut map = HashMap::clone(map);
@@ -188,42 +205,48 @@ impl Registry {
         Ok(true)
     }
 
-    /// Revokes sessions. Those that were live.
-    pub fn revoke(&self, whose: &Revoked) -> Result<Vec<SessionId>, Error> {
-        let facts = |live: &Arc<Live>| live.session.facts().clone();
-        let chosen = self.list().into_iter().filter(|live| match whose {
-            Revoked::Session(id) => facts(live).id == *id,
-            Revoked::Agent(agent) => facts(live).agent == *agent,
-            Revoked::Human(human) => facts(live).human.id == *human,
+    /// Ends sessions because somebody ordered it ([`Cause::Revoked`]), or because their human is no longer signed in
+    /// ([`Cause::SignedOut`]). Those that were live.
+    pub fn revoke(&self, whose: &Revoked, cause: Cause) -> Result<Vec<SessionId>, Error> {
+        let chosen = self.list().into_iter().filter(|live| {
+            let facts = live.session.facts();
+            match whose {
+                Revoked::Session(id) => facts.id == *id,
+                Revoked::Run(run) => facts.run == *run,
+                Revoked::Agent(agent) => facts.agent == *agent,
+                Revoked::Human(human) => facts.human.id == *human,
+            }
         });
-        self.end_all(chosen.collect(), Cause::Revoked)
+        self.end_all(chosen.collect(), cause)
     }
 
-    /// The live sessions, oldest first.
+    /// The live sessions, oldest first: those of runs and those of callers, which have `delegation.below`.
     pub fn list(&self) -> Vec<Arc<Live>> {
         let mut all: Vec<_> = self.live.load().values().cloned().collect();
+        all.extend(self.callers.list());
         all.sort_by_key(|live| live.session.facts().id);
         all
     }
 
     /// The live session with this id.
     pub fn find(&self, id: SessionId) -> Option<Arc<Live>> {
-        self.live.load().values().find(|live| live.session.facts().id == id).cloned()
+        let of_run = self.live.load().values().find(|live| live.session.facts().id == id).cloned();
+        of_run.or_else(|| self.callers.list().into_iter().find(|live| live.session.facts().id == id))
     }
 
-    /// The live session of a run, with how it began.
+    /// The live session of a run itself, with how it began.
     pub fn of_run(&self, run: RunTag) -> Option<Arc<Live>> {
         self.live.load().get(&run).cloned()
     }
 
     /// When the next session reaches its time limit.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.live.load().values().map(|live| live.session.facts().expires).min()
+        self.list().iter().map(|live| live.session.expires()).min()
     }
 
     /// Ends every session whose time limit is `now` or earlier.
     pub fn expire_due(&self, now: Timestamp) -> Result<Vec<SessionId>, Error> {
-        let due = self.list().into_iter().filter(|live| live.session.facts().expires <= now);
+        let due = self.list().into_iter().filter(|live| live.session.expires() <= now);
         self.end_all(due.collect(), Cause::Expired)
     }
 
@@ -345,9 +368,8 @@ impl Identify for Registry {
         }
     }
 
-    fn acting(&self, _session: &Arc<Session>, _marks: &Marks<'_>) -> Result<Arc<Session>, Reason> {
-        // No caller's request was handed to any run.
-        Err(Reason::NoHuman)
+    fn acting(&self, session: &Arc<Session>, marks: &Marks<'_>) -> Result<Arc<Session>, Reason> {
+        self.callers.acting(session.facts().run.tag(), marks, self.clock.now())
     }
 }
 

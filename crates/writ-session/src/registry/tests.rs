@@ -1,5 +1,7 @@
 //! The registry against a log in memory and real files.
 
+mod callers;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use writ_core::clock::ManualClock;
@@ -203,7 +205,7 @@ async fn a_session_that_ended_or_expired_does_not_come_back() {
     let agent = agent("ttl_max = \"10m\"");
     let revoked = world.open(&agent).await.unwrap().session.facts().id;
     let expired = world.open(&agent).await.unwrap().session.facts().clone();
-    assert_eq!(world.registry.revoke(&Revoked::Session(revoked)).unwrap(), [revoked]);
+    assert_eq!(world.registry.revoke(&Revoked::Session(revoked), Cause::Revoked).unwrap(), [revoked]);
     world.clock.advance(Duration::from_mins(10));
     let restored = world.restart();
     assert!(restored.live.is_empty());
@@ -272,16 +274,16 @@ async fn revocation_reaches_by_agent_and_by_human() {
         world.open(&agent).await.unwrap();
     }
     let nobody = Revoked::Human(HumanId::new("unix:bob").unwrap());
-    assert!(world.registry.revoke(&nobody).unwrap().is_empty());
+    assert!(world.registry.revoke(&nobody, Cause::Revoked).unwrap().is_empty());
     let list = world.registry.list();
     let ada = Revoked::Human(HumanId::new("unix:ada").unwrap());
-    assert_eq!(world.registry.revoke(&ada).unwrap().len(), 3);
+    assert_eq!(world.registry.revoke(&ada, Cause::SignedOut).unwrap().len(), 3);
     for live in list {
         live.session.ended().await;
-        assert_eq!(live.session.cause(), Some(Cause::Revoked));
+        assert_eq!(live.session.cause(), Some(Cause::SignedOut));
     }
     world.open(&agent).await.unwrap();
-    assert_eq!(world.registry.revoke(&Revoked::Agent(agent.name.clone())).unwrap().len(), 1);
+    assert_eq!(world.registry.revoke(&Revoked::Agent(agent.name.clone()), Cause::Revoked).unwrap().len(), 1);
 }
 
 #[tokio::test]
