@@ -100,7 +100,7 @@ name! {
 }
 
 impl HumanId {
-    /// The id of a subject of an OpenID Connect issuer. What is not printable ASCII, and `#` and `%`, is percent-encoded, so
+    /// The id of a subject of an `OpenID` Connect issuer. What is not printable ASCII, and `#` and `%`, is percent-encoded, so
     /// that every subject has exactly one id.
     pub fn oidc(issuer: &str, subject: &str) -> Result<Self, NameError> {
         let mut text = format!("oidc:{issuer}#");

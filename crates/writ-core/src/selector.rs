@@ -330,8 +330,8 @@ impl Form {
             Self::PrefixedSha256 => value.strip_prefix("sha256:").is_some_and(hex64),
             Self::Number => value.parse::<u32>().is_ok_and(|number| number.to_string() == value),
             Self::Path => path(value),
-            Self::Unit => !value.contains('/') && (value.ends_with(".service") || value.ends_with(".scope")),
-            Self::Slice => !value.contains('/') && value.ends_with(".slice"),
+            Self::Unit => !value.contains('/') && matches!(kind(value), "service" | "scope"),
+            Self::Slice => !value.contains('/') && kind(value) == "slice",
             Self::Word => !value.is_empty(),
             Self::Label => value.split_once('=').is_some_and(|(name, _)| !name.is_empty()),
             Self::Agent => AgentName::new(value).is_ok(),
@@ -353,6 +353,11 @@ impl Form {
             Self::Agent => "an agent's name",
         }
     }
+}
+
+/// The kind of a systemd unit.
+fn kind(unit: &str) -> &str {
+    unit.rsplit_once('.').map_or("", |(_, kind)| kind)
 }
 
 fn hex64(text: &str) -> bool {
