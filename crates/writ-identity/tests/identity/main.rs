@@ -8,4 +8,5 @@ mod rotation;
 mod settings;
 mod support;
 mod upstream;
+mod vault;
 mod vectors;
