@@ -88,7 +88,7 @@ pub const CONTAINERS_MAX: usize = 4_096;
 /// An answer of a container runtime or kubelet: a node has at most some hundred pods.
 pub const RUNTIME_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// For a container runtime or kubelet to answer.
-pub const RUNTIME_TIMEOUT: Duration = Duration::from_secs(2);
+pub const RUNTIME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Digests pinned for one agent; approved ones push out the oldest.
 pub const PINS_PER_AGENT_MAX: usize = 256;
 /// A purpose, bytes.
@@ -208,6 +208,20 @@ pub const WEB_CONNECTION_TIMEOUT: Duration = Duration::from_mins(5);
 pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
 /// The longest life of a token that the authority signs for others: its key stays published that long.
 pub const ISSUED_TOKEN_TTL_MAX: Duration = Duration::from_hours(1);
+/// Audiences that tokens are issued for.
+pub const TOKEN_AUDIENCES_MAX: usize = 1_024;
+/// Actors in the chain of an issued token: a human, and a run that a run started, and so on.
+pub const ACTORS_MAX: usize = 16;
+/// The context of a transaction that a client brings, bytes; every hop carries it on.
+pub const TRANSACTION_CONTEXT_BYTES_MAX: usize = 4 * 1024;
+/// From the making of a proof of a key to its last use.
+pub const PROOF_AGE_MAX: Duration = Duration::from_mins(1);
+/// How far a proof's maker may be ahead of our clock.
+pub const PROOF_AHEAD_MAX: Duration = Duration::from_secs(5);
+/// Proofs of a key that are remembered, so that none is taken twice.
+pub const PROOFS_MAX: usize = 65_536;
+/// Of these, of one client.
+pub const PROOFS_PER_CLIENT_MAX: usize = 4_096;
 /// Certificates of a peer's chain beyond its leaf.
 pub const CHAIN_CERTIFICATES_MAX: usize = 8;
 /// A trust bundle, or the answer of an upstream authority, bytes: hundreds of keys.
