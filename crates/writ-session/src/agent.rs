@@ -183,7 +183,7 @@ pub fn agents<'t>(
             agents.insert(agent.name.clone(), Arc::new(agent));
         }
     }
-    refuse_overlaps(agents.values(), &mut problems);
+    refuse_overlaps(&agents, &mut problems);
     // Where a file could not be read, an agent may be missing because of that.
     let complete = problems.is_empty();
     for Placed { place, value } in starts {

@@ -54,7 +54,7 @@ use known::Known;
 /// Everything that can say something about a process. One for the daemon; shared by reference.
 pub struct Attestors {
     digests: Digests,
-    attestors: Vec<Box<dyn Attest>>,
+    all: Vec<Box<dyn Attest>>,
     known: Known,
 }
 
@@ -133,7 +133,7 @@ impl Attestors {
     /// All attestors.
     pub fn new(sources: Sources) -> Self {
         let Sources { clock, packages, runtimes, kubelet } = sources;
-        let attestors: Vec<Box<dyn Attest>> = vec![
+        let all: Vec<Box<dyn Attest>> = vec![
             Box::new(exe::Exe::new(packages)),
             Box::new(script::Scripts::new(Arc::clone(&clock))),
             Box::new(unix::Unix),
@@ -143,7 +143,7 @@ impl Attestors {
             Box::new(kubernetes::Pods::new(kubelet)),
             Box::new(lineage::Parents),
         ];
-        Self { digests: Digests::new(clock), attestors, known: Known::default() }
+        Self { digests: Digests::new(clock), all, known: Known::default() }
     }
 
     /// Attests a process that is about to execute what it opened. Reads whole files and may ask a runtime: not on a thread
@@ -214,7 +214,7 @@ impl Attestors {
         let mut attested = Attested::new(process, peer.uid(), code);
         let subject = Subject { peer, code: &attested.code, lineage };
         let (mut selectors, mut unknown) = (std::collections::BTreeSet::new(), Vec::new());
-        for attestor in &self.attestors {
+        for attestor in &self.all {
             let which = attestor.attestor();
             if !wanted.any(which) {
                 continue;

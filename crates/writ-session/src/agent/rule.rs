@@ -1,11 +1,11 @@
 //! The rules of an agent's file: which processes it means. Plain data, and the check that no process is meant twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use writ_core::config::{Place, Problems, Setting, Table, Value, Wrong};
 use writ_core::selector::Key;
-use writ_core::{Attestor, Selector};
+use writ_core::{AgentName, Attestor, Selector};
 
 use super::Agent;
 
@@ -110,12 +110,9 @@ pub(super) fn read(table: &Table<'_>, pin: &Pin) -> Vec<Block> {
 }
 
 /// Reports every pair of agents that could both mean one process.
-pub(super) fn refuse_overlaps<'a>(
-    agents: impl Iterator<Item = &'a Arc<Agent>> + Clone,
-    problems: &mut Problems,
-) {
-    for (n, one) in agents.clone().enumerate() {
-        for two in agents.clone().skip(n + 1) {
+pub(super) fn refuse_overlaps(agents: &BTreeMap<AgentName, Arc<Agent>>, problems: &mut Problems) {
+    for (n, one) in agents.values().enumerate() {
+        for two in agents.values().skip(n + 1) {
             for (a, b) in one.blocks.iter().flat_map(|a| two.blocks.iter().map(move |b| (a, b))) {
                 if a.contradicts(b) {
                     continue;

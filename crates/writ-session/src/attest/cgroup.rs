@@ -80,23 +80,19 @@ impl<'p> Units<'p> {
     fn parse(path: &'p str) -> Self {
         let mut units = Self::default();
         for part in path.split('/').filter(|part| !part.is_empty()) {
-            let slice = part.ends_with(".slice");
-            let unit = part.ends_with(".service") || part.ends_with(".scope");
-            match units.unit {
-                None if slice => units.slices.push(part),
-                None if unit => units.unit = Some(part),
-                // Without a slice or unit in between this is no path of systemd's.
-                None => break,
-                Some(manager) if manager.starts_with("user@") => match (slice, unit) {
-                    (true, _) => units.user_slices.push(part),
-                    (_, true) => {
-                        units.user_unit = Some(part);
-                        break;
-                    }
-                    // `init.scope` and the like come as scopes; anything else is the user's own.
-                    _ => break,
-                },
-                Some(_) => break,
+            let kind = part.rsplit_once('.').map_or("", |(_, kind)| kind);
+            let (slice, unit) = (kind == "slice", matches!(kind, "service" | "scope"));
+            let user = units.unit.is_some_and(|manager| manager.starts_with("user@"));
+            match (units.unit, slice, unit) {
+                (None, true, _) => units.slices.push(part),
+                (None, _, true) => units.unit = Some(part),
+                (Some(_), true, _) if user => units.user_slices.push(part),
+                (Some(_), _, true) if user => {
+                    units.user_unit = Some(part);
+                    break;
+                }
+                // No path of systemd's, or below a unit: there its service makes what it likes.
+                _ => break,
             }
         }
         units

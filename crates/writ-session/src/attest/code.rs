@@ -181,7 +181,7 @@ impl Code {
         let found =
             script::candidates(&claim, &self.program.path, &root, &arguments).into_iter().find_map(|path| {
                 let file = root.open(&path).ok()?;
-                let resolved = root.resolved(&file).ok()?;
+                let resolved = Root::resolved(&file).ok()?;
                 root.readable_by(peer, &resolved).then_some((file, resolved))
             });
         let Some((file, path)) = found else { return Ok(()) };

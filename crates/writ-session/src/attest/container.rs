@@ -122,8 +122,12 @@ impl Containers {
                 facts.add(key, value);
             }
         }
-        digests.iter().for_each(|digest| facts.add(Key::ContainerImageDigest, digest));
-        labels.iter().for_each(|(name, value)| facts.add(Key::ContainerLabel, &format!("{name}={value}")));
+        for digest in digests {
+            facts.add(Key::ContainerImageDigest, digest);
+        }
+        for (name, value) in labels {
+            facts.add(Key::ContainerLabel, &format!("{name}={value}"));
+        }
         Ok(())
     }
 }
@@ -194,5 +198,42 @@ mod tests {
         let cgroup = format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope");
         let (facts, unknown) = said(&containers, &cgroup);
         assert!(facts.is_empty() && unknown.is_some());
+    }
+
+    /// A cgroup of this test's own, laid out as Docker would under systemd.
+    struct Cgroup(PathBuf);
+
+    impl Drop for Cgroup {
+        fn drop(&mut self) {
+            drop(std::fs::remove_dir(&self.0));
+            drop(std::fs::remove_dir(self.0.parent().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_process_in_a_real_cgroup_is_that_containers_and_not_that_units() {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount =
+            mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
+        let slice = format!("writ-attest-{}.slice", std::process::id());
+        let folder = mount.map(|mount| PathBuf::from(mount).join(&slice).join(format!("docker-{ID}.scope")));
+        let Some(folder) = folder.filter(|folder| std::fs::create_dir_all(folder).is_ok()) else {
+            println!("skipped: needs to make a cgroup");
+            return;
+        };
+        let cgroup = Cgroup(folder);
+        let running = conformance::Running::new(std::process::Command::new("sleep").arg("600"));
+        let procs = std::fs::OpenOptions::new().write(true).open(cgroup.0.join("cgroup.procs"));
+        std::io::Write::write_all(&mut procs.unwrap(), running.0.id().to_string().as_bytes()).unwrap();
+        let own = cgroup::of(&running.peer()).unwrap();
+        assert!(own.ends_with(&format!("/{slice}/docker-{ID}.scope")), "{own}");
+        let dir = tempfile::tempdir().unwrap();
+        let runtimes = recorded::nowhere(dir.path());
+        let answers = recorded::docker(&runtimes.docker_socket);
+        let (facts, unknown) = said(&Containers::new(runtimes), &own);
+        assert_eq!(unknown, None);
+        assert!(facts.contains(&"container:label:team=platform".to_owned()), "{facts:?}");
+        answers.join().unwrap();
+        drop(running);
     }
 }

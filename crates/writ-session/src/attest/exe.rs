@@ -21,9 +21,11 @@ use super::{Attest, Facts, Subject, Unknown};
 pub(super) struct Exe {
     /// dpkg's folder.
     packages: PathBuf,
-    /// Packages by path, as of one state of dpkg's database.
-    asked: Mutex<(Option<Stamp>, HashMap<PathBuf, Vec<String>>)>,
+    asked: Mutex<Asked>,
 }
+
+/// Packages by path, and of which state of the database.
+type Asked = (Option<Stamp>, HashMap<PathBuf, Vec<String>>);
 
 /// Paths whose package is remembered.
 const ASKED_MAX: usize = 1_024;

@@ -80,11 +80,14 @@ struct Spec {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct Status {
-    container_statuses: Vec<ContainerStatus>,
-    init_container_statuses: Vec<ContainerStatus>,
-    ephemeral_container_statuses: Vec<ContainerStatus>,
+    #[serde(rename = "containerStatuses")]
+    main: Vec<ContainerStatus>,
+    #[serde(rename = "initContainerStatuses")]
+    init: Vec<ContainerStatus>,
+    #[serde(rename = "ephemeralContainerStatuses")]
+    ephemeral: Vec<ContainerStatus>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -131,13 +134,18 @@ impl Pods {
             (Key::KubernetesPodUid, &found.uid),
             (Key::KubernetesContainer, &found.name),
         ];
-        single.into_iter().for_each(|(key, value)| facts.add(key, value));
-        found.images.iter().for_each(|image| facts.add(Key::KubernetesImage, image));
-        found.digests.iter().for_each(|digest| facts.add(Key::KubernetesImageDigest, digest));
-        found
-            .labels
-            .iter()
-            .for_each(|(name, value)| facts.add(Key::KubernetesLabel, &format!("{name}={value}")));
+        for (key, value) in single {
+            facts.add(key, value);
+        }
+        for image in &found.images {
+            facts.add(Key::KubernetesImage, image);
+        }
+        for digest in &found.digests {
+            facts.add(Key::KubernetesImageDigest, digest);
+        }
+        for (name, value) in &found.labels {
+            facts.add(Key::KubernetesLabel, &format!("{name}={value}"));
+        }
         Ok(())
     }
 
@@ -218,11 +226,11 @@ fn find(list: &PodList, uid: &str, id: &str) -> Option<Container> {
     };
     let pod = list.items.iter().find(|pod| pod.metadata.uid == uid || annotated(pod))?;
     let status = &pod.status;
-    let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let all = status.main.iter().chain(&status.init);
     // `containerd://ID`.
     let has_id =
         |one: &&ContainerStatus| one.container_id.rsplit_once("://").is_some_and(|(_, own)| own == id);
-    let container = all.chain(&status.ephemeral_container_statuses).find(has_id)?;
+    let container = all.chain(&status.ephemeral).find(has_id)?;
     let digest = super::container::digest_of(&container.image_id)
         .or_else(|| container.image_id.starts_with("sha256:").then(|| container.image_id.clone()));
     Some(Container {

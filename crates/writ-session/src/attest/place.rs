@@ -44,7 +44,7 @@ impl Root {
     }
 
     /// Where the file really is, links resolved.
-    pub(super) fn resolved(&self, file: &File) -> io::Result<PathBuf> {
+    pub(super) fn resolved(file: &File) -> io::Result<PathBuf> {
         std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
     }
 

@@ -324,7 +324,7 @@ pub(super) mod tests {
             assert_eq!(described.name.as_deref(), Some("coder"));
             assert_eq!(described.image.as_deref(), Some("localhost/coder:1"));
             assert_eq!(described.image_id, Some(format!("sha256:{image}")));
-            assert_eq!(described.digests, [digest.clone()]);
+            assert_eq!(described.digests, std::slice::from_ref(&digest));
             assert_eq!(described.labels["app"], "coder");
         }
     }

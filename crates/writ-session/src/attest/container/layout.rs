@@ -73,7 +73,7 @@ impl Place {
                 rootless = true;
             } else if let Some((_, runtime)) = FOLDERS.iter().find(|(folder, _)| *folder == part) {
                 below = *runtime;
-            } else if !part.ends_with(".slice") {
+            } else if part.rsplit_once('.').is_none_or(|(_, kind)| kind != "slice") {
                 return None;
             }
         }

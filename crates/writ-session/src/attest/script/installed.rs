@@ -73,7 +73,7 @@ fn declares(root: &Root, distribution: &Path, command: &str) -> bool {
     })
 }
 
-/// The one spelling of a distribution's name (PyPA, names and normalization).
+/// The one spelling of a distribution's name (`PyPA`, names and normalization).
 fn normal(name: &str) -> String {
     let mut normal = String::with_capacity(name.len());
     for part in name.split(['-', '_', '.']).filter(|part| !part.is_empty()) {
