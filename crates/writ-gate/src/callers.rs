@@ -26,10 +26,10 @@ pub struct Caller {
 pub struct Served<'a> {
     /// The agent that is called.
     pub agent: &'a AgentName,
-    /// The issuers whose tokens are taken; empty for every issuer that the node knows.
-    pub issuers: &'a [String],
-    /// The audiences, one of which the token must be for.
-    pub audiences: &'a [String],
+    /// The only issuer whose tokens are taken; absent for every issuer that the node knows.
+    pub issuer: Option<&'a str>,
+    /// The audience that the token must be for.
+    pub audience: &'a str,
 }
 
 /// Who is the human behind this token?

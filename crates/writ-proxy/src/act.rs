@@ -14,8 +14,9 @@ use writ_gate::{Asked, Marks, Refusal};
 
 use crate::body::{AgentBody, Answer, Transfer, UpstreamBody};
 use crate::head::{self, Upgrade};
-use crate::lane::Outgoing;
+use crate::lane::{Lane, Outgoing};
 use crate::line::Line;
+use crate::marks::Found;
 use crate::place;
 use crate::running::Running;
 use crate::upgrade;
@@ -23,7 +24,7 @@ use crate::upstream::pool::Alpn;
 
 impl Line {
     /// Decides the request and, if it is permitted, relays it up to the head of the answer.
-    pub(crate) async fn act(
+    pub(crate) async fn action(
         self: &Arc<Self>,
         number: u64,
         mut parts: Parts,
@@ -34,41 +35,46 @@ impl Line {
         }
         let asked = self.judge(number, &parts).map_err(|reason| self.reject(reason))?;
         let agent_side = (asked == Upgrade::WebSocket).then(|| upgrade::agent_side(&mut parts));
-        let exchange = self.shared.gate.action(&self.admitted, self.asked(&parts)).await?;
+        let found = if self.serves_callers() { Found::take(&mut parts.headers) } else { Found::default() };
+        let marks = Marks { handles: &found.texts(), trace: found.trace };
+        let exchange = self.shared.common.gate.action(&self.admitted, self.asked(&parts, marks)).await?;
         let action = exchange.action();
         let failed = |reason| Refusal { reason, action: Some(action) };
-        let transfer = Arc::new(Transfer::new(self.wire.clone()));
-        let mut running = Running::new(exchange, Arc::clone(&transfer), self.shared.stop.clone());
+        let lane = self.lane(exchange.session());
+        let following = self.serves_callers().then(|| self.pace.follow(exchange.session()));
+        let transfer = Arc::new(Transfer::new(self.pace.wire.clone()));
+        let mut running = Running::new(exchange, transfer, self.shared.common.stop.clone());
+        running.follow(following);
         if let Err(reason) = self.prepare(&mut parts, &running) {
             running.fail(reason);
             return Err(failed(reason));
         }
-        running.search(&self.lane().searches);
+        running.search(&lane.searches);
         if let Some(agent_side) = agent_side {
-            return Box::pin(upgrade::relay(self, parts, running, agent_side)).await.map_err(failed);
+            return Box::pin(upgrade::relay(self, &lane, &self.target, parts, (running, agent_side)))
+                .await
+                .map_err(failed);
         }
-        self.exchange(parts, incoming, running).await.map_err(failed)
+        self.exchange(&lane, parts, incoming, running).await.map_err(failed)
     }
 
     /// What can be said without asking anybody: is it strict, is it for this place, is it something we relay?
     fn judge(&self, number: u64, parts: &Parts) -> Result<Upgrade, Reason> {
-        if let Some(wire) = &self.wire {
-            wire.verdict(number)?;
-        }
+        self.pace.verdict(number)?;
         head::check(parts, &self.target.place)?;
         head::upgrade(parts)
     }
 
     fn reject(&self, reason: Reason) -> Refusal {
-        self.shared.gate.reject(&self.admitted, reason)
+        self.shared.common.gate.reject(&self.admitted, reason)
     }
 
-    fn asked<'a>(&'a self, parts: &'a Parts) -> Asked<'a> {
+    fn asked<'a>(&'a self, parts: &'a Parts, marks: Marks<'a>) -> Asked<'a> {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         Asked {
             host: &self.target.place.host,
             head: RequestHead { method: parts.method.as_str(), path, query },
-            marks: Marks::default(),
+            marks,
         }
     }
 
@@ -92,7 +98,8 @@ impl Line {
     }
 
     async fn exchange(
-        self: &Arc<Self>,
+        &self,
+        lane: &Arc<Lane>,
         parts: Parts,
         incoming: Incoming,
         mut running: Running,
@@ -102,7 +109,7 @@ impl Line {
         let transfer = Arc::clone(running.transfer());
         let body = AgentBody::new(incoming, Arc::clone(&transfer));
         let outgoing = Outgoing { parts, body, transfer, wants };
-        let answer = match self.lane().send(&self.target, outgoing).await {
+        let answer = match lane.send(&self.target, outgoing).await {
             Ok(answer) => answer,
             Err(reason) => {
                 running.fail(reason);
@@ -116,32 +123,31 @@ impl Line {
             running.fail(Reason::UpstreamBroken);
             return Err(Reason::UpstreamBroken);
         }
-        self.relay_answer(&method, parts, body, running).await
+        relay_answer(&method, parts, body, running).await
     }
+}
 
-    /// The answer as the agent gets it.
-    pub(crate) async fn relay_answer(
-        &self,
-        method: &Method,
-        mut parts: http::response::Parts,
-        body: UpstreamBody,
-        running: Running,
-    ) -> Result<Response<Answer>, Reason> {
-        head::strip_answer(&mut parts.headers);
-        parts.extensions.clear();
-        let treated = running.scrubber().map(|scrubber| scrubber.head(method, &mut parts)).transpose();
-        let treatment = match treated {
-            Ok(treatment) => treatment,
-            Err(reason) => {
-                running.fail(reason);
-                return Err(reason);
-            }
-        };
-        let mut ready = Some((body, treatment, running));
-        let answer = poll_fn(|cx| match ready.take() {
-            Some((body, treatment, running)) => Poll::Ready(Answer::relay(body, treatment, running, cx)),
-            None => Poll::Pending,
-        });
-        Ok(Response::from_parts(parts, answer.await))
-    }
+/// The answer as whoever asked gets it.
+pub(crate) async fn relay_answer(
+    method: &Method,
+    mut parts: http::response::Parts,
+    body: UpstreamBody,
+    running: Running,
+) -> Result<Response<Answer>, Reason> {
+    head::strip_answer(&mut parts.headers);
+    parts.extensions.clear();
+    let treated = running.scrubber().map(|scrubber| scrubber.head(method, &mut parts)).transpose();
+    let treatment = match treated {
+        Ok(treatment) => treatment,
+        Err(reason) => {
+            running.fail(reason);
+            return Err(reason);
+        }
+    };
+    let mut ready = Some((body, treatment, running));
+    let answer = poll_fn(|cx| match ready.take() {
+        Some((body, treatment, running)) => Poll::Ready(Answer::relay(body, treatment, running, cx)),
+        None => Poll::Pending,
+    });
+    Ok(Response::from_parts(parts, answer.await))
 }

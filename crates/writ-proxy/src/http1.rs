@@ -1,6 +1,7 @@
 //! One HTTP/1 connection of an agent. While it is quiet it is parked: the parser and its buffers are given up, and
 //! only the TLS state stays. That is what keeps thousands of idle connections small.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::service::service_fn;
@@ -10,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use writ_gate::limits;
 
 use crate::idle::{Idle, IdleWatch};
-use crate::line::{self, Line};
+use crate::serving::{self, Serving};
 use crate::strict::{Strict, Wire};
 
 /// Serves the connection to its end.
-pub(crate) async fn serve<S>(line: Arc<Line>, io: S, wire: Arc<Wire>, drain: CancellationToken)
+pub(crate) async fn serve<L: Serving, S>(line: Arc<L>, io: S, wire: Arc<Wire>, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -24,7 +25,7 @@ where
         // On the heap while it lasts, so that a parked connection does not keep its room.
         let Some(quiet) = Box::pin(parse(&line, io, &mut idle, &drain)).await else { return };
         io = quiet;
-        let _parked = line.shared.tally.parked();
+        let _parked = line.common().tally.parked();
         if !parked(&mut io, &mut idle, &drain).await {
             return;
         }
@@ -32,28 +33,31 @@ where
 }
 
 /// Parses and answers requests; gives the connection back when it is quiet.
-async fn parse<S>(
-    line: &Arc<Line>,
+async fn parse<L: Serving, S>(
+    line: &Arc<L>,
     io: Strict<S>,
-    idle: &mut IdleWatch,
+    idle: &mut IdleWatch<L>,
     drain: &CancellationToken,
 ) -> Option<Strict<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let serving = Arc::clone(line);
-    let service = service_fn(move |request| Arc::clone(&serving).answer(request));
+    let answering = Arc::clone(line);
+    let service = service_fn(move |request| serving::answer(Arc::clone(&answering), request));
     let mut connection = hyper::server::conn::http1::Builder::new()
         .half_close(false)
         .max_buf_size(limits::HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut draining = false;
+    let mut fell = pin!(line.pace().cut.fell());
     loop {
         tokio::select! {
             biased;
+            // What was being answered is no longer anybody's: it ends here, in the middle of a body if need be.
+            () = &mut fell => return None,
             result = &mut connection => {
-                line::ended(line, result);
+                serving::ended(&**line, result);
                 return None;
             }
             () = drain.cancelled(), if !draining => {
@@ -61,7 +65,7 @@ where
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
             verdict = idle.next() => match verdict {
-                Idle::Quiet if !draining && line.quiet() => break,
+                Idle::Quiet if !draining && serving::quiet(&**line) => break,
                 Idle::Busy | Idle::Quiet => {}
                 Idle::TooLong => std::pin::Pin::new(&mut connection).graceful_shutdown(),
                 Idle::TooSlow => return None,
@@ -75,7 +79,7 @@ where
 }
 
 /// Waits for the next byte; `false` if the connection is over.
-async fn parked<S>(io: &mut Strict<S>, idle: &mut IdleWatch, drain: &CancellationToken) -> bool
+async fn parked<L: Serving, S>(io: &mut Strict<S>, idle: &mut IdleWatch<L>, drain: &CancellationToken) -> bool
 where
     S: AsyncRead + Unpin,
 {

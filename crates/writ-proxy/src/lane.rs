@@ -19,9 +19,9 @@ use writ_core::{Clock, Reason};
 use writ_gate::{Session, limits};
 
 use crate::body::{AgentBody, Transfer, UpstreamBody};
-use crate::line::Streams;
 use crate::relay::RelaySettings;
 use crate::searches::Searches;
+use crate::serving::{Cuts, Streams};
 use crate::upstream::io::Io;
 use crate::upstream::pool::{Alpn, Pool};
 use crate::upstream::wire::Wire;
@@ -196,7 +196,8 @@ impl Lane {
     /// An HTTP/2 connection; its task ends with the session.
     async fn http2(self: &Arc<Self>, io: Io) -> Result<SendRequest<AgentBody>, Reason> {
         let window = |size: ByteSize| u32::try_from(size.get()).unwrap_or(u32::MAX);
-        let streams = Streams { tasks: self.tasks.clone(), stop: CancellationToken::new() };
+        let streams =
+            Streams { tasks: self.tasks.clone(), stop: CancellationToken::new(), cuts: Cuts::Together };
         let cut = streams.stop.clone().drop_guard();
         let (send, connection) = hyper::client::conn::http2::Builder::new(streams)
             .initial_stream_window_size(window(limits::H2_STREAM_WINDOW))

@@ -18,20 +18,21 @@ use crate::{line, tunnel};
 /// Relays one connection of a `tcp` service. No credential is ever placed: there is no place for one.
 pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Arc<Admitted>, _seat: Seat) {
     let Some(host) = line::some_name(&admitted) else {
-        shared.gate.reject(&admitted, Reason::UnknownDestination);
+        shared.common.gate.reject(&admitted, Reason::UnknownDestination);
         return;
     };
     let head = RequestHead { method: "CONNECT", path: "/", query: None };
     let Ok(exchange) =
-        shared.gate.action(&admitted, Asked { host: &host, head, marks: Marks::default() }).await
+        shared.common.gate.action(&admitted, Asked { host: &host, head, marks: Marks::default() }).await
     else {
         return;
     };
     let transfer = Arc::new(Transfer::new(None));
-    let running = Running::new(exchange, Arc::clone(&transfer), shared.stop.clone());
+    let running = Running::new(exchange, Arc::clone(&transfer), shared.common.stop.clone());
     let place = line::place(&admitted, host, false);
     let target = Target { service: Arc::clone(admitted.service()), place };
-    let upstream = match upstream::dial_opaque(&target, shared.settings.upstream_connect_timeout).await {
+    let upstream = match upstream::dial_opaque(&target, shared.common.settings.upstream_connect_timeout).await
+    {
         Ok(upstream) => upstream,
         Err(reason) => return running.fail(reason),
     };

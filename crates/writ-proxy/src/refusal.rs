@@ -146,7 +146,7 @@ fn hint(refusal: &Refusal) -> String {
     }
 }
 
-/// Never 401: a client would ask its user for a credential, or send one that it has.
+/// Never 401 to an agent: it would ask its user for a credential, or send one that it has. To a caller of one it is.
 fn status(reason: Reason) -> StatusCode {
     StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::FORBIDDEN)
 }

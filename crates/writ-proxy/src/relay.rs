@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use writ_core::event::ConnectionRefused;
 use writ_core::{Protocol, Reason, SessionId};
 use writ_gate::{Admitted, Gate, Handoff, Session, limits};
 
 use crate::authority::Authorities;
 use crate::lane::{Lane, Seat};
+use crate::serving::Common;
 use crate::upstream::{SessionTrust, Trust};
 use crate::{line, opaque, turned_away};
 
@@ -122,13 +122,8 @@ pub struct Relay {
 
 /// What all connections share.
 pub(crate) struct Shared {
-    pub(crate) settings: Arc<RelaySettings>,
-    pub(crate) gate: Gate,
+    pub(crate) common: Common,
     pub(crate) authorities: Arc<Authorities>,
-    pub(crate) tasks: TaskTracker,
-    /// Cancelled when exchanges are no longer waited for.
-    pub(crate) stop: CancellationToken,
-    pub(crate) tally: Tally,
     handoff: Arc<dyn Handoff>,
     trust: Arc<Trust>,
     lanes: Mutex<HashMap<SessionId, Arc<Lane>>>,
@@ -145,12 +140,8 @@ impl Relay {
         authorities: Arc<Authorities>,
     ) -> Self {
         let shared = Shared {
-            settings: Arc::new(settings),
-            gate,
+            common: Common::new(settings, gate),
             authorities,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            tally: Tally::default(),
             handoff,
             trust: Arc::new(Trust::system()),
             lanes: Mutex::default(),
@@ -161,7 +152,7 @@ impl Relay {
 
     /// What was counted.
     pub fn tally(&self) -> &Tally {
-        &self.shared.tally
+        &self.shared.common.tally
     }
 
     /// Connections of one session that are open now.
@@ -189,25 +180,20 @@ impl Relay {
             }
         }
         drop(listener);
-        let Shared { tasks, stop, lanes, settings, .. } = &*self.shared;
-        tasks.close();
-        if tokio::time::timeout(settings.drain_grace, tasks.wait()).await.is_err() {
-            stop.cancel();
-            tasks.wait().await;
-        }
-        lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.common.drain().await;
+        self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn take(&self, stream: TcpStream, drain: &CancellationToken) {
-        let tally = &self.shared.tally;
+        let tally = &self.shared.common.tally;
         tally.accepted.fetch_add(1, Ordering::Relaxed);
         let open = Open::new(&self.shared);
-        if tally.open() > self.shared.settings.connections_max {
+        if tally.open() > self.shared.common.settings.connections_max {
             tally.refused.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let (shared, drain) = (Arc::clone(&self.shared), drain.clone());
-        self.shared.tasks.spawn(async move {
+        self.shared.common.tasks.spawn(async move {
             let _open = open;
             shared.connection(stream, drain).await;
         });
@@ -216,7 +202,7 @@ impl Relay {
 
 impl std::fmt::Debug for Relay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Relay").field("tally", &self.shared.tally).finish_non_exhaustive()
+        f.debug_struct("Relay").field("tally", &self.shared.common.tally).finish_non_exhaustive()
     }
 }
 
@@ -225,14 +211,14 @@ struct Open(Arc<Shared>);
 
 impl Open {
     fn new(shared: &Arc<Shared>) -> Self {
-        shared.tally.open.fetch_add(1, Ordering::Relaxed);
+        shared.common.tally.open.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(shared))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.tally.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.common.tally.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -245,21 +231,21 @@ impl Shared {
         let Some(conn) = self.handoff.conn(stream.as_fd()) else {
             return self.missed();
         };
-        let admitted = match self.gate.admit(conn) {
+        let admitted = match self.common.gate.admit(conn) {
             Ok(admitted) => Arc::new(admitted),
             Err(refusal) => {
-                self.tally.refused.fetch_add(1, Ordering::Relaxed);
-                let told = turned_away::tell(stream, refusal, self.settings.hello_timeout);
+                self.common.tally.refused.fetch_add(1, Ordering::Relaxed);
+                let told = turned_away::tell(stream, refusal, self.common.settings.hello_timeout);
                 return Box::pin(told).await;
             }
         };
         let session = Arc::clone(admitted.session());
         let Some(seat) = self.lane(&session).enter() else {
-            self.tally.refused.fetch_add(1, Ordering::Relaxed);
-            self.gate.reject(&admitted, Reason::Busy);
+            self.common.tally.refused.fetch_add(1, Ordering::Relaxed);
+            self.common.gate.reject(&admitted, Reason::Busy);
             return;
         };
-        let stop = self.stop.clone();
+        let stop = self.common.stop.clone();
         tokio::select! {
             biased;
             () = session.ended() => {}
@@ -281,18 +267,19 @@ impl Shared {
             Protocol::Tcp => Box::pin(opaque::serve(self, stream, admitted, seat)).await,
             // The kernel lets these through to their address; one that arrives here came another way.
             Protocol::Pass => {
-                self.gate.reject(&admitted, Reason::ProtocolRefused);
+                self.common.gate.reject(&admitted, Reason::ProtocolRefused);
             }
         }
     }
 
-    fn lane(self: &Arc<Self>, session: &Arc<Session>) -> Arc<Lane> {
+    /// What connections of this session share.
+    pub(crate) fn lane(self: &Arc<Self>, session: &Arc<Session>) -> Arc<Lane> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let trust = SessionTrust::new(Arc::clone(&self.trust));
-            let clock = Arc::clone(&self.gate.ports().clock);
-            let settings = Arc::clone(&self.settings);
-            Arc::new(Lane::new(Arc::clone(session), trust, clock, settings, self.tasks.clone()))
+            let clock = Arc::clone(&self.common.gate.ports().clock);
+            let settings = Arc::clone(&self.common.settings);
+            Arc::new(Lane::new(Arc::clone(session), trust, clock, settings, self.common.tasks.clone()))
         };
         Arc::clone(lanes.entry(session.facts().id).or_insert_with(new))
     }
@@ -300,8 +287,8 @@ impl Shared {
     /// The hand-off did not know the socket: a stranger, or the daemon itself. Counted each time, recorded at most
     /// once a second, so that a stranger cannot fill the log.
     fn missed(&self) {
-        self.tally.missed.fetch_add(1, Ordering::Relaxed);
-        let ports = self.gate.ports();
+        self.common.tally.missed.fetch_add(1, Ordering::Relaxed);
+        let ports = self.common.gate.ports();
         let second = ports.clock.now().seconds();
         if self.miss_recorded.swap(second, Ordering::Relaxed) == second {
             return;

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 use writ_core::Reason;
-use writ_gate::{Ended, Exchange};
+use writ_gate::{Ended, Exchange, Session};
 
 use crate::body::Transfer;
+use crate::cut::Following;
 use crate::scrub::Scrubber;
 use crate::searches::Searches;
 
@@ -16,19 +17,54 @@ use crate::searches::Searches;
 /// Dropped unfinished (the task was cancelled), it says why: the session ended, the daemon stops, or the client
 /// went away.
 pub(crate) struct Running {
+    /// `None` after the receipt, and for what is no action.
     exchange: Option<Exchange>,
+    /// With whose end it is cut.
+    session: Arc<Session>,
     transfer: Arc<Transfer>,
     status: Option<u16>,
     scrubbed: Arc<AtomicU64>,
     scrubber: Option<Scrubber>,
+    /// Has it end with the session that it acts in, when that is not the connection's.
+    following: Option<Following>,
     /// Cancelled when the daemon no longer waits for exchanges to end.
     stop: CancellationToken,
 }
 
 impl Running {
     pub(crate) fn new(exchange: Exchange, transfer: Arc<Transfer>, stop: CancellationToken) -> Self {
+        let mut running = Self::without_action(Arc::clone(exchange.session()), transfer, stop);
+        running.exchange = Some(exchange);
+        running
+    }
+
+    /// A request that is passed on to an agent: no action, and so without a receipt.
+    pub(crate) fn without_action(
+        session: Arc<Session>,
+        transfer: Arc<Transfer>,
+        stop: CancellationToken,
+    ) -> Self {
         let scrubbed = Arc::default();
-        Self { exchange: Some(exchange), transfer, status: None, scrubbed, scrubber: None, stop }
+        Self {
+            exchange: None,
+            session,
+            transfer,
+            status: None,
+            scrubbed,
+            scrubber: None,
+            following: None,
+            stop,
+        }
+    }
+
+    /// With whose end it is cut.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Is cut with what it follows.
+    pub(crate) fn follow(&mut self, following: Option<Following>) {
+        self.following = following;
     }
 
     pub(crate) fn exchange(&self) -> Option<&Exchange> {

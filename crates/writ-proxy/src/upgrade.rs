@@ -12,12 +12,15 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use writ_core::Reason;
 
+use crate::act::relay_answer;
 use crate::body::Answer;
 use crate::head;
-use crate::line::Line;
+use crate::lane::Lane;
 use crate::running::Running;
 use crate::scrub::Scrubber;
+use crate::serving::Serving;
 use crate::tunnel;
+use crate::upstream::Target;
 use crate::upstream::wire::Wire;
 
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
@@ -30,18 +33,19 @@ pub(crate) fn agent_side(parts: &mut Parts) -> OnUpgrade {
 }
 
 /// Asks the service for the upgrade and, if it agrees, ties the two sides together.
-pub(crate) async fn relay(
-    line: &Arc<Line>,
+pub(crate) async fn relay<L: Serving>(
+    line: &Arc<L>,
+    lane: &Arc<Lane>,
+    target: &Target,
     mut parts: Parts,
-    mut running: Running,
-    agent_side: OnUpgrade,
+    (mut running, agent_side): (Running, OnUpgrade),
 ) -> Result<Response<Answer>, Reason> {
     announce(&mut parts.headers);
     if running.lends() {
         parts.headers.remove(EXTENSIONS);
     }
     let transfer = Arc::clone(running.transfer());
-    let answer = match line.lane().send_alone(&line.target, parts, &transfer).await {
+    let answer = match lane.send_alone(target, parts, &transfer).await {
         Ok(answer) => answer,
         Err(reason) => {
             running.fail(reason);
@@ -51,7 +55,7 @@ pub(crate) async fn relay(
     running.answered(answer.status().as_u16());
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (parts, body) = answer.into_parts();
-        return line.relay_answer(&Method::GET, parts, body, running).await;
+        return relay_answer(&Method::GET, parts, body, running).await;
     }
     let agrees = head::lists(answer.headers(), &header::UPGRADE, "websocket");
     let (mut parts, body) = answer.into_parts();
@@ -65,10 +69,10 @@ pub(crate) async fn relay(
     }
     announce(&mut parts.headers);
     parts.extensions.clear();
-    if let Some(strict) = &line.wire {
+    if let Some(strict) = &line.pace().wire {
         strict.become_tunnel();
     }
-    line.shared.tasks.spawn(tied(Arc::clone(line), agent_side, wire, running));
+    line.common().tasks.spawn(tied(Arc::clone(line), agent_side, wire, running));
     Ok(Response::from_parts(parts, Answer::Own(None)))
 }
 
@@ -78,7 +82,7 @@ fn announce(headers: &mut http::HeaderMap) {
 }
 
 /// Relays until one side ends, or the session does. Holds the connection's place in the session meanwhile.
-async fn tied(line: Arc<Line>, agent_side: OnUpgrade, wire: Box<Wire>, running: Running) {
+async fn tied<L: Serving>(line: Arc<L>, agent_side: OnUpgrade, wire: Box<Wire>, running: Running) {
     let transfer = Arc::clone(running.transfer());
     let search = running.scrubber().map(Scrubber::flow);
     let relayed = async {
@@ -87,11 +91,11 @@ async fn tied(line: Arc<Line>, agent_side: OnUpgrade, wire: Box<Wire>, running: 
         let said = tunnel::Said::new(service, first);
         tunnel::tie(agent, said, &transfer, search).await.map_err(|_| Reason::UpstreamBroken)
     };
-    let session = Arc::clone(&line.lane().session);
+    let session = Arc::clone(running.session());
     let result = tokio::select! {
         biased;
         () = session.ended() => None,
-        () = line.shared.stop.cancelled() => None,
+        () = line.common().stop.cancelled() => None,
         result = relayed => Some(result),
     };
     match result {

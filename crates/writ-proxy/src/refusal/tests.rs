@@ -108,8 +108,8 @@ fn the_voice_is_the_one_that_the_client_understands() {
 }
 
 #[test]
-fn no_reason_is_told_as_401_and_every_reason_can_be_told() {
-    for reason in Reason::ALL {
+fn an_agent_is_never_told_401_and_every_reason_can_be_told() {
+    for reason in Reason::ALL.iter().filter(|reason| !reason.code().starts_with("caller.")) {
         for voice in [Voice::Http, Voice::Text, Voice::Grpc] {
             let answer = voice.refuse(&refusal(*reason));
             assert_ne!(answer.status(), 401);
