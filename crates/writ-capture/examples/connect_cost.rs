@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use writ_capture::{Capture, CaptureSettings, DestinationRule, Verdict};
-use writ_core::{Process, RunId};
+use writ_core::RunId;
 
 type Failed = Box<dyn Error>;
 
@@ -113,7 +113,7 @@ impl Measurer {
     fn adopt(&self, capture: &Capture, run: RunId) -> Result<(), Failed> {
         let pid = rustix::process::Pid::from_child(&self.child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-        let process = Process { exec_generation: 0, pid: self.child.id(), start_us: 0 };
+        let process = capture.process(self.child.id(), pidfd.as_fd()).ok_or("it has ended")?;
         Ok(capture.adopt(run, pidfd.as_fd(), &process)?)
     }
 

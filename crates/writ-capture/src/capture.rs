@@ -13,13 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use writ_core::{Assurance, Process, RunId, RunTag};
+use writ_core::{Assurance, Process, RunId};
 
 use crate::cgroup::{self, Tree};
 use crate::error::Error;
-use crate::load::{self, Maps};
-use crate::record::{self, Origin};
-use crate::syscall;
+use crate::load::{self, Loaded, Maps, Pins, Program};
+use crate::probe::Switches;
+use crate::process;
+use crate::record::{self, Grantee, Label, Origin};
+use crate::resolver::Mark;
 
 /// Where the kernel's part lives.
 #[derive(Debug, Clone)]
@@ -69,9 +71,13 @@ pub struct Counters {
 
 /// The kernel's part. Shared by reference; every method may be called from any thread.
 pub struct Capture {
-    tree: Tree,
-    maps: Maps,
-    netns: u64,
+    pub(crate) tree: Tree,
+    pub(crate) maps: Maps,
+    pub(crate) pins: Pins,
+    /// What a subtree's cgroup is given.
+    pub(crate) hooks: Vec<Program>,
+    /// Held while the set of governed subtrees changes.
+    pub(crate) subtrees: Mutex<()>,
     /// The destinations that the kernel knows, so that a change removes what is gone.
     known: Mutex<Vec<DestinationRule>>,
 }
@@ -80,12 +86,25 @@ impl Capture {
     /// Loads and pins everything, and moves this process into the daemon's cgroup. From here on governed processes are
     /// closed in; nothing is reachable until ports and destinations are set.
     pub fn open(settings: &CaptureSettings) -> Result<Self, Error> {
+        Self::open_with(settings, Switches::probe())
+    }
+
+    /// As [`Capture::open`], but as on a kernel that offers nothing besides what is required. For tests: how Writ works
+    /// on older kernels is seen on a newer one.
+    #[doc(hidden)]
+    pub fn open_bare(settings: &CaptureSettings) -> Result<Self, Error> {
+        Self::open_with(settings, Switches { task_storage: false, unix: false })
+    }
+
+    fn open_with(settings: &CaptureSettings, switches: Switches) -> Result<Self, Error> {
         mount(&settings.bpffs)?;
         let tree = Tree::open(&settings.cgroup)?;
         cgroup::enter(&tree.daemon(), std::process::id())?;
-        let maps = load::load(&settings.bpffs, &tree)?;
-        let netns = syscall::netns_cookie().map_err(Error::file("read", Path::new("/proc/self/ns/net")))?;
-        Ok(Self { tree, maps, netns, known: Mutex::default() })
+        let Loaded { maps, pins, hooks } = load::load(&settings.bpffs, &tree, switches)?;
+        let (known, subtrees) = (Mutex::default(), Mutex::default());
+        let capture = Self { tree, maps, pins, hooks, subtrees, known };
+        capture.resume_subtrees();
+        Ok(capture)
     }
 
     /// Removes every trace of an installation from the kernel: runs are ended, pins removed, cgroups removed.
@@ -153,21 +172,19 @@ impl Capture {
     /// Makes these the Unix sockets that the run may connect to, by exact absolute path of at most 107 bytes. A longer
     /// path cannot be connected to at all and is passed over.
     pub fn allow_unix(&self, run: RunId, paths: &[PathBuf]) -> Result<(), Error> {
-        let keys: Vec<_> = paths.iter().filter_map(|path| record::unix_grant(run.tag(), path)).collect();
+        self.grant_unix(Grantee::Run(run.tag()), paths)
+    }
+
+    pub(crate) fn grant_unix(&self, to: Grantee, paths: &[PathBuf]) -> Result<(), Error> {
+        let keys: HashSet<_> = paths.iter().filter_map(|path| record::unix_grant(to, path)).collect();
         for key in &keys {
             update(&self.maps.unix_allowed, key, &1u32.to_ne_bytes(), "a unix socket")?;
         }
-        self.revoke_unix(run, |key| keys.iter().any(|kept| kept.as_slice() == key));
-        Ok(())
-    }
-
-    /// Removes what the run may connect to, but for what `stays`.
-    fn revoke_unix(&self, run: RunId, stays: impl Fn(&[u8]) -> bool) {
-        let tag = run.tag().get().to_ne_bytes();
-        let old: Vec<_> = self.maps.unix_allowed.keys().collect();
-        for key in old.iter().filter(|key| key.starts_with(&tag) && !stays(key)) {
+        let old: Vec<_> = self.maps.unix_allowed.keys().filter(|key| key.starts_with(&to.prefix())).collect();
+        for key in old.iter().filter(|key| !keys.contains(key.as_slice())) {
             drop(self.maps.unix_allowed.delete(key));
         }
+        Ok(())
     }
 
     /// Makes the cgroup of a run and tells the kernel. Nothing is in it yet.
@@ -180,29 +197,25 @@ impl Capture {
             _ => {}
         }
         let id = cgroup::id(&folder)?;
-        update(&self.maps.runs, &id.to_ne_bytes(), &record::run(run.tag()), "a run")
+        update(&self.maps.places, &id.to_ne_bytes(), &record::place_of_run(run.tag(), 0), "a run")
     }
 
     /// Labels a process and moves it into the cgroup of its run. It must have one thread, and must be the process that
-    /// `expected` names. Sockets that it already has stay what they were: the launcher closes them first.
+    /// `expected` names, by pid and start. Sockets that it already has stay what they were: the launcher closes them
+    /// first.
     pub fn adopt(&self, run: RunId, pidfd: BorrowedFd<'_>, expected: &Process) -> Result<(), Error> {
         let refused = |why| Error::Adopt { pid: expected.pid, why };
-        if syscall::threads(expected.pid).is_none_or(|threads| threads != 1) {
+        if !process::is_the_one(expected) {
+            return Err(refused("another process has its pid by now"));
+        }
+        if process::threads(expected.pid).is_none_or(|threads| threads != 1) {
             return Err(refused("it has more than one thread"));
         }
-        // The label goes by the pidfd, which can mean no other process.
-        let key = pidfd.as_raw_fd().to_ne_bytes();
-        update(&self.maps.task_label, &key, &record::label(run.tag()), "a label")?;
-        update(&self.maps.tgid_label, &expected.pid.to_ne_bytes(), &record::label(run.tag()), "a label")?;
+        let generation = self.generation(pidfd);
+        self.label(pidfd, expected.pid, Label { run: run.tag(), governed: None, generation })?;
         cgroup::enter(&self.tree.run(run), expected.pid)?;
         // Had the pid been reused meanwhile, the pidfd's process would be gone.
-        if syscall::is_alive(pidfd) { Ok(()) } else { Err(refused("it has ended")) }
-    }
-
-    /// Whether a process is in a run of this installation, by its label.
-    pub fn run_of(&self, pidfd: BorrowedFd<'_>) -> Option<RunTag> {
-        let label = self.maps.task_label.lookup(&pidfd.as_raw_fd().to_ne_bytes(), MapFlags::ANY).ok()??;
-        RunTag::from_kernel(u64::from_ne_bytes(*label.first_chunk()?))
+        if process::is_alive(pidfd) { Ok(()) } else { Err(refused("it has ended")) }
     }
 
     /// The runs that have a cgroup: after a restart, those that went on.
@@ -228,9 +241,9 @@ impl Capture {
     /// Forgets a run whose processes are gone, and removes its cgroup.
     pub fn forget_run(&self, run: RunId) -> Result<(), Error> {
         let folder = self.tree.run(run);
-        self.revoke_unix(run, |_| false);
+        drop(self.grant_unix(Grantee::Run(run.tag()), &[]));
         if let Ok(id) = cgroup::id(&folder) {
-            drop(self.maps.runs.delete(&id.to_ne_bytes()));
+            drop(self.maps.places.delete(&id.to_ne_bytes()));
         }
         cgroup::remove_when_empty(&folder)
     }
@@ -241,10 +254,10 @@ impl Capture {
         Origin::read(&bytes)
     }
 
-    /// Who sent a question to the resolver, by the source of the datagram.
-    pub fn question(&self, peer: SocketAddr) -> Option<Origin> {
-        let bytes = self.maps.questions.lookup(&record::flow(self.netns, peer), MapFlags::ANY).ok()??;
-        Origin::read(&bytes)
+    /// Who sent a question to the resolver, by the mark of its datagram. Each mark answers once. Without a run but with a
+    /// subtree it is a governed process that was assigned none yet.
+    pub fn question(&self, mark: Mark) -> Option<Origin> {
+        Origin::read(&self.maps.questions.lookup_and_delete(&mark.get().to_ne_bytes()).ok()??)
     }
 
     /// What the kernel has counted.
@@ -275,7 +288,7 @@ impl std::fmt::Debug for Capture {
     }
 }
 
-fn update(map: &MapHandle, key: &[u8], value: &[u8], what: &'static str) -> Result<(), Error> {
+pub(crate) fn update(map: &MapHandle, key: &[u8], value: &[u8], what: &'static str) -> Result<(), Error> {
     map.update(key, value, MapFlags::ANY).map_err(Error::kernel(what))
 }
 

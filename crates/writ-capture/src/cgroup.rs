@@ -1,5 +1,6 @@
 //! The cgroups of an installation: `NAME/daemon` for the daemon and its holder, `NAME/run/ULID` for each run.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -14,13 +15,15 @@ use crate::syscall;
 /// The cgroup2 folders of one installation.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
+    mount: PathBuf,
     base: PathBuf,
 }
 
 impl Tree {
     /// Finds the cgroup2 mount and makes the folders. `name` is one path segment.
     pub(crate) fn open(name: &str) -> Result<Self, Error> {
-        let tree = Self { base: mount()?.join(name) };
+        let mount = mount()?;
+        let tree = Self { base: mount.join(name), mount };
         for folder in [&tree.base, &tree.daemon(), &tree.runs()] {
             match fs::create_dir(folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -30,6 +33,21 @@ impl Tree {
             }
         }
         Ok(tree)
+    }
+
+    /// Where cgroup2 is mounted.
+    pub(crate) fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// The folder of the installation.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// A path below the mount as an absolute one; an absolute one as it is.
+    pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
+        self.mount.join(path)
     }
 
     pub(crate) fn daemon(&self) -> PathBuf {
@@ -79,6 +97,41 @@ fn mount() -> Result<PathBuf, Error> {
 /// The id by which the kernel knows a cgroup: its folder's inode.
 pub(crate) fn id(folder: &Path) -> Result<u64, Error> {
     Ok(fs::metadata(folder).map_err(Error::file("read", folder))?.ino())
+}
+
+/// The ids of a cgroup and of all below it.
+pub(crate) fn ids(folder: &Path) -> HashSet<u64> {
+    let mut all = HashSet::new();
+    walk(folder, &mut |below| all.extend(id(below).ok()));
+    all
+}
+
+/// The processes in a cgroup and below it, each once.
+pub(crate) fn processes(folder: &Path) -> Result<Vec<u32>, Error> {
+    let mut all = BTreeSet::new();
+    let mut failed = None;
+    walk(folder, &mut |below| {
+        let file = below.join("cgroup.procs");
+        match fs::read_to_string(&file) {
+            Ok(text) => all.extend(text.lines().filter_map(|line| line.parse::<u32>().ok())),
+            // It was removed meanwhile, or is threaded: then its processes are listed above it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {}
+            Err(error) => failed = Some(Error::file("read", &file)(error)),
+        }
+    });
+    failed.map_or(Ok(all.into_iter().filter(|pid| *pid != 0).collect()), Err)
+}
+
+/// Shows a folder and all below it, without recursion: trees may be deep.
+fn walk(folder: &Path, see: &mut dyn FnMut(&Path)) {
+    let mut left = vec![folder.to_owned()];
+    while let Some(next) = left.pop() {
+        see(&next);
+        let entries = fs::read_dir(&next).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        left.extend(folders.map(|entry| entry.path()));
+    }
 }
 
 /// Moves a process (all its threads) into the cgroup.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::govern::GovernId;
+
 /// Capture could not be set up or used. Nothing is governed by halves: the caller refuses to go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +31,17 @@ pub enum Error {
         #[source]
         source: libbpf_rs::Error,
     },
+    /// A program could not be attached.
+    #[error(
+        "cannot attach `{name}`; hint: see whether another program holds the cgroup for itself (`bpftool cgroup`)"
+    )]
+    Attach {
+        /// The program.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// Something that every start needs is missing.
     #[error("this kernel cannot enforce: {missing}; hint: run `writ doctor`")]
     Unable {
@@ -42,6 +55,28 @@ pub enum Error {
         pid: u32,
         /// Why.
         why: &'static str,
+    },
+    /// A process cannot be given a run where it stands.
+    #[error("process {pid} cannot be assigned a run: {why}")]
+    Assign {
+        /// The process.
+        pid: u32,
+        /// Why.
+        why: &'static str,
+    },
+    /// A subtree of cgroups that may not be governed.
+    #[error("`{}` cannot be governed: {why}", path.display())]
+    Govern {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// No subtree is governed under this name.
+    #[error("no subtree {id} is governed")]
+    NotGoverned {
+        /// The name.
+        id: GovernId,
     },
     /// Processes do not leave a cgroup.
     #[error("`{}` does not become empty; hint: see its `cgroup.procs`", folder.display())]
@@ -61,6 +96,10 @@ impl Error {
     pub(crate) fn file(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::File { verb, path, source }
+    }
+
+    pub(crate) fn attach(name: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Attach { name, source }
     }
 
     pub(crate) fn kernel(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {

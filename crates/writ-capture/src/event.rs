@@ -15,6 +15,7 @@ use writ_core::{Process, RunTag};
 
 use crate::capture::Capture;
 use crate::error::Error;
+use crate::govern::GovernId;
 use crate::record::Event;
 
 /// `enum event_kind` of `writ.h`.
@@ -22,6 +23,7 @@ const REFUSED: u32 = 1;
 const EXECUTED: u32 = 2;
 const EXITED: u32 = 3;
 const LEFT_CGROUP: u32 = 4;
+const ENTERED: u32 = 5;
 /// How often the ring buffer is read.
 const PERIOD: Duration = Duration::from_millis(20);
 /// Events that wait for the daemon; more are dropped and counted as lost.
@@ -31,13 +33,22 @@ const PROCESSES_MAX: usize = 65_536;
 /// Programs in one lineage.
 const LINEAGE_MAX: usize = 16;
 
+/// For whom a process acts, as far as the kernel knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// For a run.
+    Run(RunTag),
+    /// For nobody yet: it is in this governed subtree and was assigned no run.
+    Unassigned(GovernId),
+}
+
 /// One thing that the kernel saw a governed process do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {
     /// A connection, datagram or socket was refused.
     Refused {
-        /// The run.
-        run: RunTag,
+        /// For whom.
+        who: Who,
         /// The process.
         process: Process,
         /// What it asked for; the unspecified address for a socket that was not made.
@@ -47,10 +58,11 @@ pub enum KernelEvent {
         /// The path of a Unix socket; empty otherwise.
         path: String,
     },
-    /// It executed a program.
+    /// It executed a program. Its run, if it has one, goes on. Whoever assigned it may look at the process again and
+    /// take it away ([`Capture::unassign`]).
     Executed {
-        /// The run.
-        run: RunTag,
+        /// For whom.
+        who: Who,
         /// The process.
         process: Process,
         /// Its parent's pid.
@@ -60,15 +72,24 @@ pub enum KernelEvent {
     },
     /// It ended.
     Exited {
+        /// For whom.
+        who: Who,
+        /// The process.
+        process: Process,
+    },
+    /// It was moved out of its run's cgroup, or out of the subtree in which it was assigned one, which only root can do.
+    /// The hooks no longer see it: end it.
+    LeftCgroup {
         /// The run.
         run: RunTag,
         /// The process.
         process: Process,
     },
-    /// It was moved out of its run's cgroup, which only root can do. The hooks no longer see it: end it.
-    LeftCgroup {
-        /// The run.
-        run: RunTag,
+    /// It was moved into a governed subtree, or within it while it had no run, and may bring sockets that were made elsewhere
+    /// ([`Capture::cut_foreign`]).
+    Entered {
+        /// The subtree.
+        subtree: GovernId,
         /// The process.
         process: Process,
     },
@@ -135,15 +156,16 @@ impl std::fmt::Debug for Events {
 }
 
 fn known(event: Event) -> Option<KernelEvent> {
-    let Event { kind, run, address, process, parent, protocol, path, .. } = event;
-    let run = run?;
-    match kind {
-        REFUSED => Some(KernelEvent::Refused { run, process, address, transport: transport(protocol), path }),
-        EXECUTED => Some(KernelEvent::Executed { run, process, parent, path }),
-        EXITED => Some(KernelEvent::Exited { run, process }),
-        LEFT_CGROUP => Some(KernelEvent::LeftCgroup { run, process }),
-        _ => None,
-    }
+    let Event { kind, run, governed, address, process, parent, protocol, path, .. } = event;
+    let who = run.map(Who::Run).or_else(|| governed.map(Who::Unassigned))?;
+    Some(match kind {
+        REFUSED => KernelEvent::Refused { who, process, address, transport: transport(protocol), path },
+        EXECUTED => KernelEvent::Executed { who, process, parent, path },
+        EXITED => KernelEvent::Exited { who, process },
+        LEFT_CGROUP => KernelEvent::LeftCgroup { run: run?, process },
+        ENTERED => KernelEvent::Entered { subtree: governed?, process },
+        _ => return None,
+    })
 }
 
 fn transport(protocol: u32) -> String {
@@ -216,7 +238,7 @@ mod tests {
     fn event(kind: u32, of: Process, before: Option<Process>, path: &str) -> Event {
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
         let (run, path) = (RunTag::from_kernel(1), path.to_owned());
-        Event { kind, run, address, process: of, parent: 0, before, protocol: 0, path }
+        Event { kind, run, governed: None, address, process: of, parent: 0, before, protocol: 0, path }
     }
 
     #[test]

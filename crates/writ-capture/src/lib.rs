@@ -6,18 +6,25 @@
 //!
 //! Invariant: what is not known is refused, and stays refused while the daemon is away.
 
+mod assign;
 mod capture;
 mod cgroup;
+mod cut;
+mod diag;
 mod error;
 mod event;
+mod govern;
 mod load;
 mod probe;
+mod process;
 mod record;
 pub mod resolver;
 mod syscall;
 
 pub use capture::{Capture, CaptureSettings, Counters, DestinationRule, Verdict};
+pub use diag::{Cut, Socket};
 pub use error::Error;
-pub use event::{Events, KernelEvent};
+pub use event::{Events, KernelEvent, Who};
+pub use govern::{GovernId, Governed, Subtree};
 pub use probe::{Feature, probe};
 pub use record::Origin;

@@ -1,16 +1,18 @@
 //! Loading the object, pinning its maps, and attaching each program so that a restart leaves no gap.
 
 use std::fs;
+use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapHandle, ProgramMut};
+use libbpf_rs::{MapHandle, ProgramMut};
 
 use crate::cgroup::Tree;
 use crate::error::Error;
 use crate::probe::{self, Switches};
+use crate::syscall;
 
 #[expect(
     unsafe_code,
@@ -28,9 +30,11 @@ mod skeleton {
 /// The maps that the daemon reads and writes.
 pub(crate) struct Maps {
     pub(crate) sk_origin: MapHandle,
+    pub(crate) sk_pass: MapHandle,
     pub(crate) task_label: MapHandle,
+    pub(crate) task_program: MapHandle,
     pub(crate) tgid_label: MapHandle,
-    pub(crate) runs: MapHandle,
+    pub(crate) places: MapHandle,
     pub(crate) destinations: MapHandle,
     pub(crate) unix_allowed: MapHandle,
     pub(crate) settings: MapHandle,
@@ -39,8 +43,23 @@ pub(crate) struct Maps {
     pub(crate) counters: MapHandle,
 }
 
-/// Loads against the pinned maps, or pins new ones, and attaches.
-pub(crate) fn load(bpffs: &Path, tree: &Tree) -> Result<Maps, Error> {
+/// A loaded program of a cgroup hook.
+pub(crate) struct Program {
+    name: &'static str,
+    fd: OwnedFd,
+    attach_type: u32,
+}
+
+/// Everything that stays of a load.
+pub(crate) struct Loaded {
+    pub(crate) maps: Maps,
+    pub(crate) pins: Pins,
+    /// What is attached to the cgroup of all runs and to each governed subtree, in this order.
+    pub(crate) hooks: Vec<Program>,
+}
+
+/// Loads against the pinned maps, or pins new ones, and attaches to what is governed already.
+pub(crate) fn load(bpffs: &Path, tree: &Tree, switches: Switches) -> Result<Loaded, Error> {
     let pins = Pins::new(bpffs)?;
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, |_, text| {
         tracing::warn!(target: "writ::capture", "{}", text.trim_end());
@@ -53,9 +72,8 @@ pub(crate) fn load(bpffs: &Path, tree: &Tree) -> Result<Maps, Error> {
             open.maps.$map.set_pin_path(pins.map(stringify!($map))).map_err(Error::kernel("a pin"))?;
         )* };
     }
-    pinned!(sk_origin, sk_run, sk_pass, task_label, tgid_label, runs, destinations, unix_allowed);
-    pinned!(settings, flows, questions, events, counters);
-    let switches = Switches::probe();
+    pinned!(sk_origin, sk_home, sk_pass, task_label, task_program, tgid_label, tgid_program, places);
+    pinned!(destinations, unix_allowed, settings, flows, questions, events, counters);
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.use_task_storage = u32::from(switches.task_storage);
     }
@@ -70,65 +88,98 @@ pub(crate) fn load(bpffs: &Path, tree: &Tree) -> Result<Maps, Error> {
         }
     })?;
 
-    let (runs, daemon) = (open_folder(&tree.runs())?, open_folder(&tree.daemon())?);
-    macro_rules! attach {
-        ($folder:expr; $($program:ident),*) => { $(
-            pins.cgroup(stringify!($program), &mut loaded.progs.$program, $folder.as_raw_fd())?;
-        )* };
+    macro_rules! programs {
+        ($($program:ident),*) => { [$( program(stringify!($program), &loaded.progs.$program)? ),*] };
     }
-    macro_rules! trace {
-        ($($program:ident),*) => { $( pins.trace(stringify!($program), &mut loaded.progs.$program)?; )* };
-    }
-    // Labels first, then what asks for them; the egress filter before the hooks that lead traffic away.
-    trace!(writ_newtask, writ_exec, writ_exit, writ_moved);
-    attach!(daemon; writ_sockops_daemon);
-    attach!(runs; writ_egress, writ_sock_create, writ_bind4, writ_bind6, writ_sockops_run);
-    attach!(runs; writ_connect4, writ_connect6, writ_sendmsg4, writ_sendmsg6);
-    attach!(runs; writ_recvmsg4, writ_recvmsg6, writ_getpeername4, writ_getpeername6);
+    // The egress filter before the hooks that lead traffic away.
+    let mut hooks = Vec::from(programs!(
+        writ_egress,
+        writ_sock_create,
+        writ_bind4,
+        writ_bind6,
+        writ_sockops_run,
+        writ_connect4,
+        writ_connect6,
+        writ_sendmsg4,
+        writ_sendmsg6,
+        writ_recvmsg4,
+        writ_recvmsg6,
+        writ_getpeername4,
+        writ_getpeername6
+    ));
     if switches.unix {
-        attach!(runs; writ_connect_unix, writ_sendmsg_unix);
+        hooks.extend(programs!(writ_connect_unix, writ_sendmsg_unix));
     }
+    // Labels first, then what asks for them.
+    for (name, program) in [
+        ("writ_newtask", &mut loaded.progs.writ_newtask),
+        ("writ_exec", &mut loaded.progs.writ_exec),
+        ("writ_exit", &mut loaded.progs.writ_exit),
+        ("writ_moved", &mut loaded.progs.writ_moved),
+    ] {
+        pins.trace(name, program)?;
+    }
+    Pins::attach(&pins.links, &tree.daemon(), &programs!(writ_ingress, writ_sockops_daemon))?;
+    Pins::attach(&pins.links, &tree.runs(), &hooks)?;
 
-    let handle = |map| MapHandle::try_from(map).map_err(Error::kernel("a map"));
-    let maps = &loaded.maps;
+    let maps = maps(&loaded.maps).map_err(Error::kernel("a map"))?;
+    Ok(Loaded { maps, pins, hooks })
+}
+
+fn maps(of: &skeleton::WritMaps<'_>) -> libbpf_rs::Result<Maps> {
     Ok(Maps {
-        sk_origin: handle(&maps.sk_origin)?,
-        task_label: handle(&maps.task_label)?,
-        tgid_label: handle(&maps.tgid_label)?,
-        runs: handle(&maps.runs)?,
-        destinations: handle(&maps.destinations)?,
-        unix_allowed: handle(&maps.unix_allowed)?,
-        settings: handle(&maps.settings)?,
-        questions: handle(&maps.questions)?,
-        events: handle(&maps.events)?,
-        counters: handle(&maps.counters)?,
+        sk_origin: MapHandle::try_from(&of.sk_origin)?,
+        sk_pass: MapHandle::try_from(&of.sk_pass)?,
+        task_label: MapHandle::try_from(&of.task_label)?,
+        task_program: MapHandle::try_from(&of.task_program)?,
+        tgid_label: MapHandle::try_from(&of.tgid_label)?,
+        places: MapHandle::try_from(&of.places)?,
+        destinations: MapHandle::try_from(&of.destinations)?,
+        unix_allowed: MapHandle::try_from(&of.unix_allowed)?,
+        settings: MapHandle::try_from(&of.settings)?,
+        questions: MapHandle::try_from(&of.questions)?,
+        events: MapHandle::try_from(&of.events)?,
+        counters: MapHandle::try_from(&of.counters)?,
     })
+}
+
+fn program(name: &'static str, of: &libbpf_rs::Program<'_>) -> Result<Program, Error> {
+    let fd = of.as_fd().try_clone_to_owned().map_err(Error::attach(name))?;
+    Ok(Program { name, fd, attach_type: of.attach_type() as u32 })
 }
 
 /// Removes all pins: programs detach, and whatever still runs is open. Only after every run has ended.
 pub(crate) fn unpin(bpffs: &Path) {
     for folder in ["links", "maps"] {
-        let folder = bpffs.join(folder);
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            drop(fs::remove_file(entry.path()));
-        }
-        drop(fs::remove_dir(folder));
+        clear(&bpffs.join(folder));
     }
 }
 
-fn open_folder(path: &Path) -> Result<fs::File, Error> {
-    fs::File::open(path).map_err(Error::file("open", path))
+/// Removes a folder of pins, and what is in it.
+fn clear(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            clear(&path);
+        } else {
+            drop(fs::remove_file(path));
+        }
+    }
+    drop(fs::remove_dir(folder));
 }
 
-struct Pins {
+/// The folder of pins: `maps/`, `links/`, and `links/subtree/ID/` for each governed subtree.
+pub(crate) struct Pins {
     links: PathBuf,
     maps: PathBuf,
+    pub(crate) subtrees: PathBuf,
 }
 
 impl Pins {
     fn new(bpffs: &Path) -> Result<Self, Error> {
-        let pins = Self { links: bpffs.join("links"), maps: bpffs.join("maps") };
-        for folder in [&pins.links, &pins.maps] {
+        let links = bpffs.join("links");
+        let pins = Self { subtrees: links.join("subtree"), links, maps: bpffs.join("maps") };
+        for folder in [&pins.links, &pins.maps, &pins.subtrees] {
             fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
         }
         Ok(pins)
@@ -138,20 +189,38 @@ impl Pins {
         self.maps.join(name)
     }
 
-    /// A cgroup's link is updated in place, atomically. One whose cgroup is gone is replaced.
-    fn cgroup(&self, name: &'static str, program: &mut ProgramMut<'_>, folder: i32) -> Result<(), Error> {
-        let path = self.links.join(name);
-        if path.exists()
-            && let Ok(mut link) = Link::open(&path)
-        {
-            if link.update_prog(program).is_ok() {
-                link.disconnect();
-                return Ok(());
+    /// Attaches programs to a cgroup, with their links in this folder of pins. A link that is there is updated in place,
+    /// atomically; one whose cgroup is gone is replaced.
+    pub(crate) fn attach(links: &Path, cgroup: &Path, programs: &[Program]) -> Result<(), Error> {
+        let folder = fs::File::open(cgroup).map_err(Error::file("open", cgroup))?;
+        for program in programs {
+            let path = links.join(program.name);
+            if Self::update(&path, program).is_ok() {
+                continue;
             }
             drop(fs::remove_file(&path));
+            let attached = syscall::link(program.fd.as_fd(), folder.as_fd(), program.attach_type);
+            let pinned = attached.and_then(|link| syscall::pin(link.as_fd(), &path));
+            pinned.map_err(Error::attach(program.name))?;
         }
-        let mut link = program.attach_cgroup(folder).map_err(Error::kernel(name))?;
-        link.pin(&path).map_err(Error::kernel("a pin"))
+        Ok(())
+    }
+
+    /// Puts new programs in the place of those that a folder's links hold.
+    pub(crate) fn update_all(links: &Path, programs: &[Program]) -> io::Result<()> {
+        programs.iter().try_for_each(|program| Self::update(&links.join(program.name), program))
+    }
+
+    /// Takes the programs that a folder's links hold off their cgroup, and removes the folder.
+    pub(crate) fn detach_all(links: &Path) {
+        for program in fs::read_dir(links).into_iter().flatten().flatten() {
+            drop(syscall::pinned(&program.path()).and_then(|link| syscall::detach(link.as_fd())));
+        }
+        clear(links);
+    }
+
+    fn update(path: &Path, program: &Program) -> io::Result<()> {
+        syscall::relink(syscall::pinned(path)?.as_fd(), program.fd.as_fd())
     }
 
     /// A tracepoint's link cannot be updated: the new one is attached before the old one goes. For a moment both run;

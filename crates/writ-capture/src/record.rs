@@ -5,6 +5,8 @@ use std::path::Path;
 
 use writ_core::{Process, RunTag};
 
+use crate::govern::GovernId;
+
 /// Bytes of one `struct origin`.
 pub(crate) const ORIGIN: usize = 88;
 /// Bytes of one `struct event`.
@@ -19,8 +21,10 @@ const UNIX_PATH: usize = 108;
 pub struct Origin {
     /// What was asked for, before any redirect. IPv4-mapped addresses are IPv4.
     pub address: SocketAddr,
-    /// The run; cgroup and label agreed on it.
+    /// The run; cgroup and label agreed on it. `None` for a governed process that was assigned none.
     pub run: Option<RunTag>,
+    /// The governed subtree that it is in, if Writ did not launch it.
+    pub governed: Option<GovernId>,
     /// The process that called connect or sendmsg.
     pub process: Process,
     /// The process that executed the program which it runs: itself, or the one that it was forked from. It names the
@@ -39,6 +43,7 @@ pub struct Origin {
 pub(crate) struct Event {
     pub(crate) kind: u32,
     pub(crate) run: Option<RunTag>,
+    pub(crate) governed: Option<GovernId>,
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
     pub(crate) parent: u32,
@@ -92,10 +97,11 @@ impl Origin {
         let (cgroup, start_ns, cookie, _netns) = (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);
         let (pid, tid, generation) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
         let address = SocketAddr::new(ip, cursor.u16()?);
-        let _family = cursor.u16()?;
+        let _led = cursor.u16()?;
         let program = program(cursor.u64()?, cursor.u32()?);
+        let governed = GovernId::new(cursor.u32()?);
         let process = process(pid, start_ns, generation);
-        Some(Self { address, run, process, program, tid, cgroup, cookie })
+        Some(Self { address, run, governed, process, program, tid, cgroup, cookie })
     }
 }
 
@@ -110,13 +116,14 @@ impl Event {
         let address = SocketAddr::new(ip, cursor.u16()?);
         let _padding = cursor.u16()?;
         let before = program(cursor.u64()?, cursor.u32()?);
-        let _padding = cursor.u32()?;
+        let governed = GovernId::new(cursor.u32()?);
         let path = cursor.take::<PATH>()?;
         let text = path.split(|byte| *byte == 0).next().unwrap_or_default();
         let path = String::from_utf8_lossy(text).into_owned();
         Some(Self {
             kind,
             run,
+            governed,
             address,
             process: process(tgid, start_ns, generation),
             parent,
@@ -144,39 +151,93 @@ pub(crate) fn rule(verdict: u16, real: Option<SocketAddr>) -> [u8; 24] {
     value
 }
 
-/// A `struct flow` of a question: the source of a packet on loopback.
-pub(crate) fn flow(netns: u64, peer: SocketAddr) -> [u8; 32] {
-    let mut key = [0u8; 32];
-    let address = mapped(peer.ip()).octets();
-    let parts = netns.to_ne_bytes().into_iter().chain(address).chain(u32::from(peer.port()).to_ne_bytes());
-    key.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
-    key
+/// A `struct passed`: where a socket was let through to, and for which run.
+pub(crate) fn passed(bytes: &[u8]) -> Option<(SocketAddr, Option<RunTag>)> {
+    let mut cursor = Cursor(bytes);
+    let (ip, port, _padding) = (cursor.address()?, cursor.u16()?, cursor.take::<6>()?);
+    Some((SocketAddr::new(ip, port), RunTag::from_kernel(cursor.u64()?)))
 }
 
-/// A `struct run` that has reported nothing yet.
-pub(crate) fn run(tag: RunTag) -> [u8; 24] {
-    let mut value = [0u8; 24];
-    value.iter_mut().zip(tag.get().to_ne_bytes()).for_each(|(to, from)| *to = from);
-    value
+/// `enum limit`.
+pub(crate) const UNIX_LISTED: u32 = 1;
+pub(crate) const NOTHING_PASSES: u32 = 2;
+
+/// A `struct place` that has reported nothing yet: the cgroup of a run.
+pub(crate) fn place_of_run(tag: RunTag, limits: u32) -> [u8; 32] {
+    joined(&[&tag.get().to_ne_bytes(), &[0; 20], &limits.to_ne_bytes()])
 }
 
-/// A `struct label` before the first exec.
-pub(crate) fn label(tag: RunTag) -> [u8; 24] {
-    let mut value = [0u8; 24];
-    value.iter_mut().zip(tag.get().to_ne_bytes()).for_each(|(to, from)| *to = from);
-    value
+/// A `struct place` that has reported nothing yet: the root of a governed subtree.
+pub(crate) fn place_of_subtree(id: GovernId, limits: u32) -> [u8; 32] {
+    joined(&[&[0; 24], &id.get().to_ne_bytes(), &limits.to_ne_bytes()])
+}
+
+/// Whose subtree a `struct place` is the root of.
+pub(crate) fn subtree_of_place(bytes: &[u8]) -> Option<GovernId> {
+    let mut cursor = Cursor(bytes);
+    cursor.take::<24>()?;
+    GovernId::new(cursor.u32()?)
+}
+
+/// A `struct label`. It holds for a process that executed as many programs as `generation` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) run: RunTag,
+    pub(crate) governed: Option<GovernId>,
+    pub(crate) generation: u32,
+}
+
+impl Label {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor(bytes);
+        let run = RunTag::from_kernel(cursor.u64()?)?;
+        Some(Self { run, governed: GovernId::new(cursor.u32()?), generation: cursor.u32()? })
+    }
+
+    pub(crate) fn bytes(&self) -> [u8; 16] {
+        let governed = self.governed.map_or(0, GovernId::get);
+        joined(&[&self.run.get().to_ne_bytes(), &governed.to_ne_bytes(), &self.generation.to_ne_bytes()])
+    }
+}
+
+/// How many programs a process executed, by its `struct program`.
+pub(crate) fn generation(bytes: &[u8]) -> Option<u32> {
+    let mut cursor = Cursor(bytes);
+    cursor.take::<12>()?;
+    cursor.u32()
+}
+
+/// Who may connect to a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grantee {
+    Run(RunTag),
+    Subtree(GovernId),
+}
+
+impl Grantee {
+    /// The beginning of all keys of its grants.
+    pub(crate) fn prefix(self) -> [u8; 12] {
+        match self {
+            Self::Run(tag) => joined(&[&tag.get().to_ne_bytes()]),
+            Self::Subtree(id) => joined(&[&[0; 8], &id.get().to_ne_bytes()]),
+        }
+    }
 }
 
 /// A `struct unix_grant`; `None` for a path that no address can hold.
-pub(crate) fn unix_grant(tag: RunTag, path: &Path) -> Option<[u8; 120]> {
+pub(crate) fn unix_grant(to: Grantee, path: &Path) -> Option<[u8; 120]> {
     let bytes = path.as_os_str().as_encoded_bytes();
     if bytes.len() >= UNIX_PATH || bytes.first() != Some(&b'/') {
         return None;
     }
-    let mut key = [0u8; 120];
-    let parts = tag.get().to_ne_bytes().into_iter().chain(bytes.iter().copied());
-    key.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
-    Some(key)
+    Some(joined(&[&to.prefix(), bytes]))
+}
+
+/// Parts one after the other, then zeros.
+fn joined<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut all = [0u8; N];
+    all.iter_mut().zip(parts.iter().copied().flatten()).for_each(|(to, from)| *to = *from);
+    all
 }
 
 /// A `struct settings`.
@@ -206,10 +267,22 @@ mod tests {
         let value = rule(2, Some("[2001:db8::1]:8443".parse().unwrap()));
         assert_eq!(u16::from_ne_bytes([value[16], value[17]]), 8443);
         assert_eq!(u16::from_ne_bytes([value[18], value[19]]), 2);
-        let key = flow(7, "[::ffff:127.0.0.1]:1024".parse().unwrap());
-        assert_eq!(&key[..8], &7u64.to_ne_bytes());
-        assert_eq!(&key[8..24], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1]);
-        assert_eq!(u32::from_ne_bytes([key[24], key[25], key[26], key[27]]), 1024);
+        let run = RunTag::from_kernel(7).unwrap();
+        let socket =
+            passed(&[&destination("10.0.0.1".parse().unwrap(), 80)[..], &7u64.to_ne_bytes()].concat());
+        assert_eq!(socket, Some(("10.0.0.1:80".parse().unwrap(), Some(run))));
+    }
+
+    #[test]
+    fn who_is_meant_is_where_the_kernel_looks() {
+        let (run, id) = (RunTag::from_kernel(7).unwrap(), GovernId::new(9).unwrap());
+        let label = Label { run, governed: Some(id), generation: 3 };
+        assert_eq!(Label::read(&label.bytes()), Some(label));
+        assert_eq!(&label.bytes()[8..], &[9u32.to_ne_bytes(), 3u32.to_ne_bytes()].concat());
+        assert_eq!(subtree_of_place(&place_of_subtree(id, UNIX_LISTED)), Some(id));
+        assert_eq!(subtree_of_place(&place_of_run(run, NOTHING_PASSES)), None);
+        let key = unix_grant(Grantee::Subtree(id), Path::new("/s")).unwrap();
+        assert_eq!(&key[8..15], &[&9u32.to_ne_bytes()[..], b"/s\0"].concat());
     }
 
     proptest! {

@@ -20,11 +20,17 @@ mod message;
 mod names;
 mod serve;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use writ_core::{HostName, Reason, RunTag};
+
+use crate::record::Origin;
+use crate::syscall;
 
 pub use names::{Names, StandIn};
 pub use serve::Sockets;
@@ -59,10 +65,75 @@ pub trait Asker: Send + Sync {
 ///
 /// Answers from kernel facts, at once. `None` is refused: a stranger, or a run that is gone.
 pub trait Origins: Send + Sync {
-    /// The run behind a datagram, by its source.
-    fn run_of_peer(&self, peer: SocketAddr) -> Option<RunTag>;
-    /// The run behind an accepted connection.
-    fn run_of_socket(&self, accepted: BorrowedFd<'_>) -> Option<RunTag>;
+    /// Who sent a datagram. Asked once for each.
+    fn of_datagram(&self, datagram: &Datagram) -> Option<Sender>;
+
+    /// Who opened an accepted connection.
+    fn of_socket(&self, accepted: BorrowedFd<'_>) -> Option<Sender>;
+
+    /// Looks at a governed process that has no run, and says which one it was assigned. `None` refuses its question. May
+    /// take its time: the questions of others are answered meanwhile. Whoever governs nothing but runs has no such
+    /// process.
+    fn attest(&self, _held: Origin) -> Attesting<'_> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+/// The answer of [`Origins::attest`], when it comes.
+pub type Attesting<'a> = Pin<Box<dyn Future<Output = Option<RunTag>> + Send + 'a>>;
+
+/// Who asks, as the kernel knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sender {
+    /// A run.
+    Run(RunTag),
+    /// A governed process that was assigned none yet.
+    Held(Box<Origin>),
+}
+
+impl Sender {
+    /// What an origin says. `None` for one that names neither run nor subtree.
+    pub fn of(origin: Origin) -> Option<Self> {
+        match (origin.run, origin.governed) {
+            (Some(run), _) => Some(Self::Run(run)),
+            (None, Some(_)) => Some(Self::Held(Box::new(origin))),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Where a datagram came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram {
+    /// Its source. Whoever has that address may be somebody else by now.
+    pub peer: SocketAddr,
+    /// The kernel's mark on it; `None` if nobody sent it who is governed.
+    pub mark: Option<Mark>,
+}
+
+/// The number by which the kernel knows who sent a datagram ([`Capture::question`]). It is good for one question.
+///
+/// [`Capture::question`]: crate::Capture::question
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(NonZeroU32);
+
+impl Mark {
+    pub(crate) fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl Datagram {
+    /// Asks the system for marks on what this socket receives. Before the first question.
+    pub fn prepare(socket: BorrowedFd<'_>) -> io::Result<()> {
+        syscall::receive_marks(socket)
+    }
+
+    /// Receives one datagram: how many bytes were written, and where it came from.
+    pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Self)> {
+        let (length, peer, mark) = syscall::receive(socket, buffer)?;
+        Ok((length, Self { peer, mark: NonZeroU32::new(mark).map(Mark) }))
+    }
 }
 
 /// Who asks for which name.

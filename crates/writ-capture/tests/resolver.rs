@@ -10,7 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
-use writ_capture::resolver::{Answer, Asker, Lookup, Names, Origins, Question, Resolver, Sockets, StandIn};
+use writ_capture::resolver::{
+    Answer, Asker, Datagram, Lookup, Names, Origins, Question, Resolver, Sender, Sockets, StandIn,
+};
 use writ_core::{HostName, Reason, RunTag};
 use writ_gate::limits;
 use writ_testkit::isolation;
@@ -48,13 +50,13 @@ fn the_run() -> Option<RunTag> {
 }
 
 impl Origins for World {
-    fn run_of_peer(&self, peer: SocketAddr) -> Option<RunTag> {
-        (peer.ip() == Ipv4Addr::LOCALHOST).then(the_run).flatten()
+    fn of_datagram(&self, datagram: &Datagram) -> Option<Sender> {
+        (datagram.peer.ip() == Ipv4Addr::LOCALHOST).then(the_run).flatten().map(Sender::Run)
     }
 
-    fn run_of_socket(&self, accepted: BorrowedFd<'_>) -> Option<RunTag> {
+    fn of_socket(&self, accepted: BorrowedFd<'_>) -> Option<Sender> {
         let peer = SocketAddrV4::try_from(rustix::net::getpeername(accepted).unwrap().unwrap()).unwrap();
-        self.run_of_peer(peer.into())
+        self.of_datagram(&Datagram { peer: peer.into(), mark: None })
     }
 }
 

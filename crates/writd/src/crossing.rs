@@ -1,14 +1,13 @@
 //! Where capture meets the rest: who is behind a socket, and which names a run may know.
 
-use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use writ_capture::resolver::{Answer, Asker, Lookup, Names, Origins, Question, StandIn};
+use writ_capture::resolver::{Answer, Asker, Datagram, Lookup, Names, Origins, Question, Sender, StandIn};
 use writ_capture::{Capture, Events, Origin};
 use writ_catalog::CatalogStore;
 use writ_core::event::ConnectionRefused;
-use writ_core::{Clock, ConnId, IdSource, Protocol, Reason, RunTag, Service};
+use writ_core::{Clock, ConnId, IdSource, Protocol, Reason, Service};
 use writ_gate::{Conn, Decide, Destination, Handoff, Identify, Record};
 use writ_policy::Engine;
 use writ_session::Registry;
@@ -38,12 +37,12 @@ impl Handoff for Hands {
 pub(crate) struct Questioners(pub(crate) Arc<Capture>);
 
 impl Origins for Questioners {
-    fn run_of_peer(&self, peer: SocketAddr) -> Option<RunTag> {
-        self.0.question(peer)?.run
+    fn of_datagram(&self, datagram: &Datagram) -> Option<Sender> {
+        Sender::of(self.0.question(datagram.mark?)?)
     }
 
-    fn run_of_socket(&self, accepted: BorrowedFd<'_>) -> Option<RunTag> {
-        self.0.origin(accepted)?.run
+    fn of_socket(&self, accepted: BorrowedFd<'_>) -> Option<Sender> {
+        Sender::of(self.0.origin(accepted)?)
     }
 }
 

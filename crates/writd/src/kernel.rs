@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Receiver;
-use writ_capture::KernelEvent;
+use writ_capture::{KernelEvent, Who};
 use writ_core::event::{ConnectionRefused, Event, ProcessExecuted};
 use writ_core::{Process, Reason, RunTag};
 
@@ -30,28 +30,28 @@ pub(crate) async fn record(world: Arc<World>, mut events: Receiver<KernelEvent>)
 
 /// Refused Unix sockets are recorded once for a run and path: the C library asks for `nscd` before every lookup.
 #[derive(Default)]
-struct Once(HashSet<(RunTag, String)>);
+struct Once(HashSet<(Who, String)>);
 
 /// Runs and paths remembered; past it, everything is recorded again.
 const SOCKETS_MAX: usize = 65_536;
 
 impl Once {
     fn is_repeated(&mut self, event: &KernelEvent) -> bool {
-        let KernelEvent::Refused { run, path, .. } = event else { return false };
+        let KernelEvent::Refused { who, path, .. } = event else { return false };
         if path.is_empty() {
             return false;
         }
         if self.0.len() >= SOCKETS_MAX {
             self.0.clear();
         }
-        !self.0.insert((*run, path.clone()))
+        !self.0.insert((*who, path.clone()))
     }
 }
 
 fn evidence(world: &World, event: KernelEvent) -> Option<Event> {
     match event {
-        KernelEvent::Refused { run, process, address, transport, path } => {
-            let live = world.registry.of_run(run);
+        KernelEvent::Refused { who, process, address, transport, path } => {
+            let live = run(who).and_then(|run| world.registry.of_run(run));
             let name = world.names.name_of(address.ip());
             let destination = match (path.is_empty(), name) {
                 (false, _) => path,
@@ -71,12 +71,12 @@ fn evidence(world: &World, event: KernelEvent) -> Option<Event> {
             };
             Some(refused.into())
         }
-        KernelEvent::Executed { run, process, parent, path } => {
+        KernelEvent::Executed { who, process, parent, path } => {
             // Before its session opens a run executes nothing but the launcher.
-            let actor = world.registry.of_run(run)?.session.actor();
+            let actor = world.registry.of_run(run(who)?)?.session.actor();
             Some(ProcessExecuted { actor, exe: path, parent, process }.into())
         }
-        KernelEvent::Exited { .. } => None,
+        KernelEvent::Exited { .. } | KernelEvent::Entered { .. } => None,
         KernelEvent::LeftCgroup { run, process } => {
             tracing::error!(target: "writ::capture", pid = process.pid, "a governed process left its run's cgroup; it is ended");
             end(&process);
@@ -91,6 +91,13 @@ fn evidence(world: &World, event: KernelEvent) -> Option<Event> {
             };
             Some(refused.into())
         }
+    }
+}
+
+fn run(who: Who) -> Option<RunTag> {
+    match who {
+        Who::Run(run) => Some(run),
+        Who::Unassigned(_) => None,
     }
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Records shared by the kernel programs and the daemon. The Rust side is in record.rs; a test compares sizes. */
+/* Records shared by the kernel programs and the daemon. The Rust side is record.rs, where a test pins the layouts. */
 #ifndef WRIT_H
 #define WRIT_H
 
@@ -16,7 +16,7 @@ struct address {
 /* Who opened a socket, and to where. */
 struct origin {
 	struct address address;
-	__u64 run;
+	__u64 run; /* 0: a governed process that has none yet */
 	__u64 cgroup;
 	__u64 start_ns;
 	__u64 cookie;
@@ -25,18 +25,27 @@ struct origin {
 	__u32 tid;
 	__u32 exec_generation;
 	__u16 port;
-	__u16 family; /* of the socket */
-	__u64 program_start_ns; /* the process that executed the program, see `struct label` */
+	__u16 led; /* the daemon's port to which it was led */
+	__u64 program_start_ns; /* the process that executed the program, see `struct program` */
 	__u32 program_tgid;
-	__u32 pad;
+	__u32 governed; /* the subtree, for a process that Writ did not launch */
 };
 
-/* A fork that never executes keeps the label's program: the process that last did. */
+/*
+ * To which run a process belongs. Written by the daemon, and copied to children. It holds for the generation that the
+ * daemon had looked at: if the process executed another program before this was written, it means nothing.
+ */
 struct label {
 	__u64 run;
-	__u64 program_start_ns;
-	__u32 program_tgid; /* 0 before the first exec */
-	__u32 exec_generation;
+	__u32 governed; /* the subtree in which it holds; 0: it holds in the cgroup of its run */
+	__u32 generation;
+};
+
+/* What a process executes; nothing before its first exec under our eyes. A fork keeps the program of its parent. */
+struct program {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 generation;
 };
 
 struct destination {
@@ -52,18 +61,33 @@ struct rule {
 	__u32 pad;
 };
 
-struct run {
+/* Where a socket was let through to, and for which run. */
+struct passed {
+	struct destination to;
+	__u64 run;
+};
+
+/* What is narrower in a place than it was made. */
+enum limit {
+	UNIX_LISTED = 1, /* of a subtree: only listed Unix sockets may be connected to */
+	NOTHING_PASSES = 2, /* of a run that is over: what would pass is led to the relay, which tells it so */
+};
+
+/* A cgroup whose processes are governed: that of a run, or the root of a subtree that Writ did not make. */
+struct place {
 	__u64 run;
 	__u64 window_ns; /* start of the second in which `events` are counted */
 	__u32 events;
 	__u32 dropped;
+	__u32 governed;
+	__u32 limits;
 };
 
-/* A Unix socket that a run may connect to; the path is padded with zeros. */
+/* A Unix socket that a run, or everyone in a subtree, may connect to; the path is padded with zeros. */
 struct unix_grant {
 	__u64 run;
+	__u32 governed;
 	char path[UNIX_PATH_BYTES];
-	__u32 pad;
 };
 
 struct settings {
@@ -73,8 +97,8 @@ struct settings {
 };
 
 /*
- * A flow on loopback, from SYN to accept, or from question to answer (`to` is 0 then). As much of the four as tells two
- * live sockets apart: with less, one run's flow would overwrite another's.
+ * A flow on loopback, from SYN to accept. As much of the four as tells two live sockets apart: with less, one run's flow
+ * would overwrite another's.
  */
 struct flow {
 	__u64 netns;
@@ -83,7 +107,7 @@ struct flow {
 	__u32 to; /* the daemon's port */
 };
 
-enum event_kind { REFUSED = 1, EXECUTED = 2, EXITED = 3, LEFT_CGROUP = 4 };
+enum event_kind { REFUSED = 1, EXECUTED = 2, EXITED = 3, LEFT_CGROUP = 4, ENTERED = 5 };
 
 struct event {
 	__u64 run;
@@ -98,7 +122,7 @@ struct event {
 	__u16 pad;
 	__u64 program_start_ns; /* for EXECUTED: the program that led to this one */
 	__u32 program_tgid;
-	__u32 pad2;
+	__u32 governed;
 	char path[PATH_MAX_RECORDED]; /* program or unix socket */
 };
 

@@ -186,13 +186,12 @@ fn encode(mut reply: Message, bytes_max: u16) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::os::fd::BorrowedFd;
     use std::sync::Arc;
 
     use proptest::prelude::*;
 
-    use super::super::{Asker, Names, Origins, StandIn};
+    use super::super::{Asker, Datagram, Names, Origins, Sender, StandIn};
     use super::*;
 
     /// Allows `allowed.test` and names below it.
@@ -216,11 +215,11 @@ mod tests {
     }
 
     impl Origins for Rules {
-        fn run_of_peer(&self, _: SocketAddr) -> Option<RunTag> {
+        fn of_datagram(&self, _: &Datagram) -> Option<Sender> {
             None
         }
 
-        fn run_of_socket(&self, _: BorrowedFd<'_>) -> Option<RunTag> {
+        fn of_socket(&self, _: BorrowedFd<'_>) -> Option<Sender> {
             None
         }
     }

@@ -6,15 +6,17 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use writ_core::RunTag;
 use writ_gate::limits;
 
-use super::Resolver;
 use super::message::Transport;
+use super::{Datagram, Resolver, Sender};
 
 /// How long accepting rests after the system refused it (no descriptors left, say).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -42,12 +44,23 @@ impl Resolver {
         }
     }
 
-    /// One datagram at a time: each takes microseconds and waits for nobody, so there is no queue but the socket's.
+    /// One datagram at a time: each takes microseconds and waits for nobody, so there is no queue but the socket's. Only
+    /// who must be looked at first is answered beside, and so many of them at once.
     async fn serve_udp(&self, socket: &UdpSocket) -> io::Result<()> {
+        Datagram::prepare(socket.as_fd())?;
+        let mut held = FuturesUnordered::new();
         // One byte more, to tell a message that is too long from one that just fits.
         let mut buffer = vec![0; limits::DNS_BYTES_MAX + 1];
         loop {
-            let (length, peer) = match socket.recv_from(&mut buffer).await {
+            let received = tokio::select! {
+                Some(attested) = held.next(), if !held.is_empty() => {
+                    let (run, bytes, peer): (_, Vec<u8>, _) = attested;
+                    self.answer_udp(socket, run, &bytes, peer).await;
+                    continue;
+                }
+                received = receive(socket, &mut buffer) => received,
+            };
+            let (length, datagram) = match received {
                 Ok(received) => received,
                 Err(error) if passing(&error) => continue,
                 Err(error) => return Err(error),
@@ -56,31 +69,48 @@ impl Resolver {
             else {
                 continue;
             };
-            let run = self.origins.run_of_peer(peer);
-            if let Some(reply) = self.reply(run, bytes, Transport::Udp) {
-                send(socket, &reply, peer).await;
+            match self.origins.of_datagram(&datagram) {
+                // Too many at once: no answer, so that it is asked again.
+                Some(Sender::Held(_)) if held.len() >= limits::DNS_QUERIES_MAX => {}
+                Some(Sender::Held(origin)) => {
+                    let (bytes, peer) = (bytes.to_vec(), datagram.peer);
+                    held.push(async move { (self.origins.attest(*origin).await, bytes, peer) });
+                }
+                Some(Sender::Run(run)) => self.answer_udp(socket, Some(run), bytes, datagram.peer).await,
+                None => self.answer_udp(socket, None, bytes, datagram.peer).await,
             }
+        }
+    }
+
+    async fn answer_udp(&self, socket: &UdpSocket, run: Option<RunTag>, bytes: &[u8], peer: SocketAddr) {
+        if let Some(reply) = self.reply(run, bytes, Transport::Udp) {
+            send(socket, &reply, peer).await;
         }
     }
 
     async fn serve_tcp(&self, listener: &TcpListener) -> io::Result<()> {
         // Dropped with this future: no connection outlives the resolver.
         let mut open = JoinSet::new();
-        let mut by_run: HashMap<Option<RunTag>, usize> = HashMap::new();
+        let mut by_holder: HashMap<Holder, usize> = HashMap::new();
         loop {
             tokio::select! {
                 Some(ended) = open.join_next(), if !open.is_empty() => match ended {
-                    Ok(run) => release(&mut by_run, run),
+                    Ok(holder) => release(&mut by_holder, holder),
                     // A connection that fails so keeps its place in the count: refused rather than unbounded.
                     Err(error) => tracing::error!(target: "writ::capture", %error, "resolver lost a connection"),
                 },
                 accepted = listener.accept(), if open.len() < limits::DNS_QUERIES_MAX => match accepted {
                     Ok((stream, _)) => {
-                        let run = self.origins.run_of_socket(stream.as_fd());
-                        let held = by_run.entry(run).or_default();
+                        let sender = self.origins.of_socket(stream.as_fd());
+                        let holder = Holder::of(sender.as_ref());
+                        let held = by_holder.entry(holder).or_default();
                         if *held < limits::DNS_CONNECTIONS_PER_RUN_MAX {
                             *held += 1;
-                            open.spawn(self.clone().connection(stream, run));
+                            let serving = self.clone().connection(stream, sender);
+                            open.spawn(async move {
+                                serving.await;
+                                holder
+                            });
                         }
                     }
                     Err(error) => {
@@ -92,14 +122,18 @@ impl Resolver {
         }
     }
 
-    /// Serves one connection until it ends, is idle too long, or sends what is no message (RFC 7766). Gives back
-    /// whose it was.
-    async fn connection(self, mut stream: TcpStream, run: Option<RunTag>) -> Option<RunTag> {
+    /// Serves one connection until it ends, is idle too long, or sends what is no message (RFC 7766).
+    async fn connection(self, mut stream: TcpStream, sender: Option<Sender>) {
+        let run = match sender {
+            Some(Sender::Run(run)) => Some(run),
+            Some(Sender::Held(origin)) => self.origins.attest(*origin).await,
+            None => None,
+        };
         loop {
             let exchange = self.exchange(&mut stream, run);
             match tokio::time::timeout(limits::HELLO_TIMEOUT, exchange).await {
                 Ok(Ok(true)) => {}
-                Ok(Ok(false) | Err(_)) | Err(_) => return run,
+                Ok(Ok(false) | Err(_)) | Err(_) => return,
             }
         }
     }
@@ -120,14 +154,37 @@ impl Resolver {
     }
 }
 
-/// Gives back one connection of a run; keeps no entry for runs that have none.
-fn release(by_run: &mut HashMap<Option<RunTag>, usize>, run: Option<RunTag>) {
-    if let Some(held) = by_run.get_mut(&run) {
-        *held = held.saturating_sub(1);
-        if *held == 0 {
-            by_run.remove(&run);
+/// To whom a connection counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Holder {
+    Run(RunTag),
+    /// A process that has no run.
+    Held(u32),
+    Stranger,
+}
+
+impl Holder {
+    fn of(sender: Option<&Sender>) -> Self {
+        match sender {
+            Some(Sender::Run(run)) => Self::Run(*run),
+            Some(Sender::Held(origin)) => Self::Held(origin.process.pid),
+            None => Self::Stranger,
         }
     }
+}
+
+/// Gives back one connection; keeps no entry for who has none.
+fn release(by_holder: &mut HashMap<Holder, usize>, holder: Holder) {
+    if let Some(held) = by_holder.get_mut(&holder) {
+        *held = held.saturating_sub(1);
+        if *held == 0 {
+            by_holder.remove(&holder);
+        }
+    }
+}
+
+async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Datagram)> {
+    socket.async_io(Interest::READABLE, || Datagram::receive(socket.as_fd(), buffer)).await
 }
 
 async fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {

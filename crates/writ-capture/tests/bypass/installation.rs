@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use serde_json::{Value, json};
-use writ_capture::{Capture, CaptureSettings, DestinationRule, Origin, Verdict};
+use writ_capture::resolver::Datagram;
+use writ_capture::{Capture, CaptureSettings, DestinationRule, Error, Origin, Verdict};
 use writ_core::{Process, RunId};
 
 /// A process is in one daemon's cgroup only; where tests share a process they take turns.
@@ -36,12 +37,24 @@ impl Installation {
         Some(Self::resume(tempfile::tempdir().unwrap()))
     }
 
+    /// As on a kernel that offers only what is required.
+    pub(crate) fn open_bare(test: &str) -> Option<Self> {
+        if !writ_testkit::isolation::enter(test) {
+            return None;
+        }
+        Some(Self::open_with(tempfile::tempdir().unwrap(), Capture::open_bare))
+    }
+
     /// Opens what an earlier daemon may have left. This thread is isolated already.
     pub(crate) fn resume(folder: tempfile::TempDir) -> Self {
+        Self::open_with(folder, Capture::open)
+    }
+
+    fn open_with(folder: tempfile::TempDir, open: fn(&CaptureSettings) -> Result<Capture, Error>) -> Self {
         let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = settings(folder.path());
         let before = cgroup_of_this_process();
-        let capture = Arc::new(Capture::open(&settings).unwrap());
+        let capture = Arc::new(open(&settings).unwrap());
         Self { capture, settings, folder, before, _turn: turn }
     }
 
@@ -84,12 +97,61 @@ impl Installation {
         let run = RunId::from_bits(number);
         self.capture.create_run(run).unwrap();
         let agent = Agent::spawn(run);
-        self.capture.adopt(run, agent.pidfd.as_fd(), &agent.process()).unwrap();
+        self.capture.adopt(run, agent.pidfd.as_fd(), &agent.process(&self.capture)).unwrap();
         agent
     }
 
     pub(crate) fn root_cgroup() -> PathBuf {
         mount()
+    }
+}
+
+/// A cgroup that Writ did not make, and will not remove. Whoever is left in it is ended with this.
+pub(crate) struct Foreign(pub(crate) PathBuf);
+
+impl Foreign {
+    pub(crate) fn make(host: &Installation) -> Self {
+        let name =
+            host.folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
+        let folder = mount().join(format!("writ-test-foreign-{name}"));
+        fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn below(&self, name: &str) -> PathBuf {
+        let folder = self.0.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// Somebody in it whom nobody launched.
+    pub(crate) fn agent(&self, number: u128) -> Agent {
+        let agent = Agent::spawn(RunId::from_bits(number));
+        move_into(&self.0, agent.child.id());
+        agent
+    }
+
+    /// Removes it; processes that were ended may take a moment to leave.
+    pub(crate) fn remove(&self) {
+        write(&self.0.join("cgroup.kill"), "1");
+        let mut folders = vec![self.0.clone()];
+        let mut next = 0;
+        while let Some(folder) = folders.get(next) {
+            let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+            folders.extend(below.filter(|path| path.is_dir()).collect::<Vec<_>>());
+            next += 1;
+        }
+        for folder in folders.iter().rev() {
+            writ_testkit::wait::until("an empty cgroup", || fs::remove_dir(folder).ok());
+        }
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        if self.0.exists() {
+            self.remove();
+        }
     }
 }
 
@@ -110,8 +172,11 @@ pub(crate) fn take(address: &str, port: u16) -> DestinationRule {
 }
 
 pub(crate) fn move_into(cgroup: &Path, pid: u32) {
-    let mut file = fs::File::options().write(true).open(cgroup.join("cgroup.procs")).unwrap();
-    file.write_all(pid.to_string().as_bytes()).unwrap();
+    write(&cgroup.join("cgroup.procs"), &pid.to_string());
+}
+
+fn write(file: &Path, text: &str) {
+    fs::File::options().write(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 fn mount() -> PathBuf {
@@ -126,12 +191,22 @@ fn cgroup_of_this_process() -> PathBuf {
     mount().join(path)
 }
 
-/// The line by which both ears say who came: `taken` or `asked`, then address, run and pid; or `miss`.
+/// The line by which both ears say who came: `taken` or `asked`, then address, run (or `held-` and the subtree) and pid;
+/// or `miss`.
 pub(crate) fn line(verb: &str, origin: Option<&Origin>) -> String {
-    origin.map_or_else(
-        || "miss".to_owned(),
-        |o| format!("{verb} {} {:x} {}", o.address, o.run.map_or(0, writ_core::RunTag::get), o.process.pid),
-    )
+    let Some(origin) = origin else { return "miss".to_owned() };
+    let who = match (origin.run, origin.governed) {
+        (Some(run), _) => format!("{:x}", run.get()),
+        (None, Some(subtree)) => format!("held-{subtree}"),
+        (None, None) => "nobody".to_owned(),
+    };
+    format!("{verb} {} {who} {}", origin.address, origin.process.pid)
+}
+
+/// Whether an ear says this of whoever is called so, and of the process that asked.
+pub(crate) fn says(verb: &str, address: &str, who: &str, answer: &str) -> bool {
+    let words: Vec<_> = answer.split(' ').collect();
+    matches!(words[..], [v, a, w, named, real] if v == verb && a == address && w == who && named == real)
 }
 
 fn relay(listener: &TcpListener, capture: &Capture) {
@@ -146,9 +221,10 @@ fn relay(listener: &TcpListener, capture: &Capture) {
 
 fn resolver(socket: &UdpSocket, capture: &Capture) {
     let mut question = [0u8; 512];
-    while let Ok((_, peer)) = socket.recv_from(&mut question) {
-        let text = line("asked", capture.question(peer).as_ref());
-        drop(socket.send_to(text.as_bytes(), peer));
+    Datagram::prepare(socket.as_fd()).unwrap();
+    while let Ok((_, datagram)) = Datagram::receive(socket.as_fd(), &mut question) {
+        let text = line("asked", datagram.mark.and_then(|mark| capture.question(mark)).as_ref());
+        drop(socket.send_to(text.as_bytes(), datagram.peer));
     }
 }
 
@@ -179,8 +255,8 @@ impl Agent {
         agent
     }
 
-    pub(crate) fn process(&self) -> Process {
-        Process { exec_generation: 0, pid: self.child.id(), start_us: 0 }
+    pub(crate) fn process(&self, capture: &Capture) -> Process {
+        capture.process(self.child.id(), self.pidfd.as_fd()).unwrap()
     }
 
     /// Runs the code in the agent with these names.
@@ -202,11 +278,14 @@ impl Agent {
         self.hear()
     }
 
+    /// How the ears call the run of this agent.
+    pub(crate) fn name(&self) -> String {
+        format!("{:x}", self.run.tag().get())
+    }
+
     /// Whether this answer says that the connection was taken from this agent's run, and from the right process.
     pub(crate) fn is_answer(&self, verb: &str, address: &str, answer: &str) -> bool {
-        let words: Vec<_> = answer.split(' ').collect();
-        let tag = format!("{:x}", self.run.tag().get());
-        matches!(words[..], [v, a, run, named, real] if v == verb && a == address && run == tag && named == real)
+        says(verb, address, &self.name(), answer)
     }
 }
 

@@ -4,9 +4,11 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a test fails by panicking, and a skipped one says why"
 )]
 
+mod governed;
 mod installation;
 mod strangers;
 mod ways;
@@ -16,15 +18,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::json;
-use writ_capture::{Capture, DestinationRule, Events, KernelEvent, Verdict};
+use serde_json::{Value, json};
+use writ_capture::{Capture, DestinationRule, Events, KernelEvent, Verdict, Who};
 use writ_core::RunId;
 use writ_testkit::wait::until;
 
-use installation::{Agent, Installation, RELAY, RESOLVER, move_into, settings, take};
+use installation::{Agent, Installation, RELAY, RESOLVER, move_into, says, settings, take};
 use ways::{Outcome, WAYS};
 
 /// `None` if there is no compiler.
@@ -35,55 +37,83 @@ fn compile_uring(folder: &Path) -> Option<String> {
     made.is_ok_and(|status| status.success()).then(|| program.to_str().unwrap().to_owned())
 }
 
-fn is_expected(agent: &Agent, outcome: &Outcome, answer: &str) -> bool {
-    match outcome {
-        Outcome::Taken(address) => agent.is_answer("taken", address, answer),
-        Outcome::Asked(address) => agent.is_answer("asked", address, answer),
-        Outcome::Is(all) => all.contains(&answer),
+/// What every way out is tried against: both ears, a neighbour, destinations and sockets that are listed or not.
+pub(crate) struct Course {
+    names: Value,
+    uring: bool,
+    pub(crate) listed: PathBuf,
+    _unix: [UnixListener; 2],
+}
+
+impl Course {
+    pub(crate) fn lay_out(host: &Installation) -> Self {
+        host.listen();
+        let neighbour = Installation::neighbour();
+        let real = SocketAddr::from(([127, 0, 0, 1], neighbour));
+        let pass = DestinationRule {
+            address: "198.18.0.3".parse().unwrap(),
+            port: 80,
+            verdict: Verdict::Pass(real),
+        };
+        let rules = [take("198.18.0.1", 443), take("198.18.0.2", 444), take("fd00:18::1", 443), pass];
+        host.capture.set_destinations(&rules).unwrap();
+        let listed = host.path("listed.sock");
+        let unix = [&listed, &host.path("closed.sock")].map(|path| UnixListener::bind(path).unwrap());
+        let uring = compile_uring(host.folder.path());
+        let names = json!({
+            "neighbour": neighbour, "relay": RELAY, "resolver": RESOLVER, "folder": host.folder.path(), "uring": uring,
+        });
+        Self { names, uring: uring.is_some(), listed, _unix: unix }
+    }
+
+    /// Tries the ways that are meant; whatever is led away must come from whoever is called so.
+    pub(crate) fn run(&self, agent: &mut Agent, who: &str, meant: impl Fn(&str) -> bool) {
+        let mut wrong = Vec::new();
+        for (name, code, outcome) in WAYS.iter().filter(|(name, ..)| meant(name)) {
+            if name.starts_with("io_uring") && !self.uring {
+                println!("skipped: {name}: no C compiler");
+                continue;
+            }
+            let answer = agent.does(code, &self.names);
+            let is_expected = match outcome {
+                Outcome::Taken(address) => says("taken", address, who, &answer),
+                Outcome::Asked(address) => says("asked", address, who, &answer),
+                Outcome::Is(all) => all.contains(&answer.as_str()),
+            };
+            if answer.starts_with("setup ") || answer == "EPROTONOSUPPORT" && name.contains("MPTCP") {
+                println!("skipped: {name}: this kernel does not offer it ({answer})");
+            } else if !is_expected {
+                wrong.push(format!("{name}: {answer}; expected {outcome:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
 
 #[test]
 fn every_way_out_is_taken_or_refused() {
     let Some(host) = Installation::open("every_way_out_is_taken_or_refused") else { return };
-    host.listen();
-    let neighbour = Installation::neighbour();
-    let real = SocketAddr::from(([127, 0, 0, 1], neighbour));
-    let pass = |address: &str| DestinationRule {
-        address: address.parse().unwrap(),
-        port: 80,
-        verdict: Verdict::Pass(real),
-    };
-    let rules =
-        [take("198.18.0.1", 443), take("198.18.0.2", 444), take("fd00:18::1", 443), pass("198.18.0.3")];
-    host.capture.set_destinations(&rules).unwrap();
-    let listed = host.path("listed.sock");
-    let _listeners = [&listed, &host.path("closed.sock")].map(|path| UnixListener::bind(path).unwrap());
+    let course = Course::lay_out(&host);
     let mut agent = host.agent(1);
-    host.capture.allow_unix(agent.run, std::slice::from_ref(&listed)).unwrap();
-
-    let uring = compile_uring(host.folder.path());
-    let names = json!({
-        "neighbour": neighbour, "relay": RELAY, "resolver": RESOLVER, "folder": host.folder.path(), "uring": uring,
-    });
-    let mut wrong = Vec::new();
-    for (name, code, outcome) in WAYS {
-        if name.starts_with("io_uring") && uring.is_none() {
-            println!("skipped: {name}: no C compiler");
-            continue;
-        }
-        let answer = agent.does(code, &names);
-        if answer.starts_with("setup ") || answer == "EPROTONOSUPPORT" && name.contains("MPTCP") {
-            println!("skipped: {name}: this kernel does not offer it ({answer})");
-        } else if !is_expected(&agent, outcome, &answer) {
-            wrong.push(format!("{name}: {answer}; expected {outcome:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    host.capture.allow_unix(agent.run, std::slice::from_ref(&course.listed)).unwrap();
+    let who = agent.name();
+    course.run(&mut agent, &who, |_| true);
     let counters = host.capture.counters();
     // The neighbour listens in the daemon's cgroup, and what passes has no origin.
     assert_eq!(counters.misses, 1);
     assert!(counters.taken >= 16 && counters.passed == 1 && counters.refused >= 10, "{counters:?}");
+}
+
+/// Labels by process id, no Unix hooks.
+#[test]
+fn every_way_out_is_taken_or_refused_on_older_kernels() {
+    let Some(host) = Installation::open_bare("every_way_out_is_taken_or_refused_on_older_kernels") else {
+        return;
+    };
+    let course = Course::lay_out(&host);
+    let mut agent = host.agent(1);
+    let who = agent.name();
+    course.run(&mut agent, &who, |name| !name.starts_with("unix "));
 }
 
 #[test]
@@ -115,15 +145,15 @@ fn a_refusal_is_reported_with_who_and_where() {
     events.drain();
     let mut seen = std::iter::from_fn(|| receiver.try_recv().ok());
     let (pid, tag) = (agent.child.id(), agent.run.tag());
-    let Some(KernelEvent::Refused { run, process, address, transport, .. }) = seen.next() else {
+    let Some(KernelEvent::Refused { who, process, address, transport, .. }) = seen.next() else {
         panic!("no refusal was reported")
     };
-    assert_eq!((run, process.pid, transport.as_str()), (tag, pid, "tcp"));
+    assert_eq!((who, process.pid, transport.as_str()), (Who::Run(tag), pid, "tcp"));
     assert_eq!(address, "203.0.113.7:443".parse().unwrap());
-    let Some(KernelEvent::Refused { run, path, transport, .. }) = seen.next() else {
+    let Some(KernelEvent::Refused { who, path, transport, .. }) = seen.next() else {
         panic!("no refused unix socket was reported")
     };
-    assert_eq!((run, path.as_str(), transport.as_str()), (tag, "/run/x.sock", "unix"));
+    assert_eq!((who, path.as_str(), transport.as_str()), (Who::Run(tag), "/run/x.sock", "unix"));
 }
 
 #[test]
@@ -142,10 +172,10 @@ fn a_datagram_that_only_the_egress_filter_sees_is_reported() {
     ";
     assert_eq!(agent.does(code, &json!({})), "EPERM");
     events.drain();
-    let Ok(KernelEvent::Refused { run, address, transport, .. }) = receiver.try_recv() else {
+    let Ok(KernelEvent::Refused { who, address, transport, .. }) = receiver.try_recv() else {
         panic!("no refusal was reported")
     };
-    assert_eq!((run, address), (agent.run.tag(), "198.18.0.1:443".parse().unwrap()));
+    assert_eq!((who, address), (Who::Run(agent.run.tag()), "198.18.0.1:443".parse().unwrap()));
     assert_eq!((transport.as_str(), host.capture.counters().dropped), ("udp", 1));
 }
 
@@ -291,7 +321,7 @@ fn be_the_daemon(folder: &Path) {
     capture.create_run(run).unwrap();
     let handle = rustix::process::Pid::from_raw(pid).unwrap();
     let pidfd = rustix::process::pidfd_open(handle, rustix::process::PidfdFlags::empty()).unwrap();
-    let process = writ_core::Process { exec_generation: 0, pid: u32::try_from(pid).unwrap(), start_us: 0 };
+    let process = capture.process(u32::try_from(pid).unwrap(), pidfd.as_fd()).unwrap();
     capture.adopt(run, pidfd.as_fd(), &process).unwrap();
     std::io::stdout().write_all(b"adopted\n").unwrap();
     drop(lines.next());
