@@ -107,7 +107,8 @@ impl Bundle {
         jwks::tokens(&self.wit, Some("wit-svid")).to_string()
     }
 
-    /// The keys of JWT-SVIDs for those who know nothing of SPIFFE (OpenID Connect Discovery 1.0 section 3): `use` is `sig`.
+    /// The keys of JWT-SVIDs for those who know nothing of SPIFFE (`OpenID` Connect Discovery 1.0 section 3): `use`
+    /// is `sig`.
     pub fn oidc_jwks(&self) -> String {
         jwks::tokens(&self.jwt, Some("sig")).to_string()
     }

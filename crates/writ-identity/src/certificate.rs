@@ -96,8 +96,7 @@ pub(crate) fn request(
 
 /// The common name of a signing certificate: never the same twice, so that no path can be built through the wrong one.
 pub(crate) fn common_name(what: &str, serial: [u8; 16]) -> String {
-    let short: String = serial.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("Writ {what} {short}")
+    format!("Writ {what} {:032x}", u128::from_be_bytes(serial))
 }
 
 fn signing(

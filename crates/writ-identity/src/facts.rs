@@ -22,6 +22,7 @@ pub(crate) struct Usage {
 
 /// One certificate, read.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub(crate) struct Facts {
     uris: Vec<String>,
     ca: bool,

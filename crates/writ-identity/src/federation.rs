@@ -7,7 +7,7 @@
 //!
 //! Invariant: a bundle is published only under the trust domain of its relation, and an older one never replaces a newer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -107,19 +107,19 @@ impl Federation {
     /// Fetches every bundle that is due at `now`, at the same time, and publishes what changed. To be called every few
     /// seconds. Cancelled, it loses fetches under way and nothing else.
     pub async fn tick(&self, now: Timestamp) -> Result<Vec<Poll>, Error> {
-        let mut fetches = JoinSet::new();
+        let mut asked = JoinSet::new();
         for relation in self.take_due(now) {
             let bundles = self.publication.now();
             let surroundings = self.surroundings.clone();
-            fetches.spawn(async move {
+            asked.spawn(async move {
                 let fetched = fetch(&relation, &bundles, &surroundings).await;
                 (relation, fetched)
             });
         }
         let mut polls = Vec::new();
-        while let Some(done) = fetches.join_next().await {
+        while let Some(answered) = asked.join_next().await {
             // A fetch that panicked is one that failed; its relation is due again after the default.
-            let Ok((relation, fetched)) = done else { continue };
+            let Ok((relation, fetched)) = answered else { continue };
             polls.push(self.take(&relation, fetched, now));
         }
         if polls.iter().any(|poll| matches!(poll.changed, Ok(true))) {
@@ -236,20 +236,8 @@ fn tls(
         Profile::Web { ca_file } => return https::web_config(ca_file.as_deref()),
         Profile::Spiffe { endpoint, bootstrap } => (endpoint.clone(), bootstrap),
     };
-    let trusted = match bundles.get(endpoint.trust_domain()) {
-        Some(newest) => Bundle::clone(newest),
-        None => {
-            let content = |problem| Error::Content {
-                path: bootstrap.clone(),
-                problem,
-                hint: "write the endpoint's trust bundle there, in JWKS form",
-            };
-            let text = durable::read(bootstrap)?.ok_or_else(|| content("does not exist"))?;
-            let domain = TrustDomain::new(endpoint.trust_domain());
-            let domain = domain.map_err(|_| content("is for a malformed trust domain"))?;
-            Bundle::from_jwks(domain, &text).map_err(|_| content("is no trust bundle"))?
-        }
-    };
+    let newest = bundles.get(endpoint.trust_domain()).map(|newest| Bundle::clone(newest));
+    let trusted = newest.map_or_else(|| begin_with(bootstrap, &endpoint), Ok)?;
     let trusted = Arc::new(Bundles::new(trusted));
     let verifier = mtls::Verifier::new(
         Arc::new(move || Arc::clone(&trusted)),
@@ -257,4 +245,14 @@ fn tls(
         Arc::new(move |id| *id == endpoint),
     );
     Ok(Arc::new(mtls::client_without_identity(verifier)?))
+}
+
+/// The bootstrap bundle of the endpoint's trust domain.
+fn begin_with(bootstrap: &Path, endpoint: &SpiffeId) -> Result<Bundle, Error> {
+    let hint = "write the endpoint's trust bundle there, in JWKS form";
+    let content = |problem| Error::Content { path: bootstrap.to_owned(), problem, hint };
+    let text = durable::read(bootstrap)?.ok_or_else(|| content("does not exist"))?;
+    let domain = TrustDomain::new(endpoint.trust_domain());
+    let domain = domain.map_err(|_| content("is for a malformed trust domain"))?;
+    Bundle::from_jwks(domain, &text).map_err(|_| content("is no trust bundle"))
 }

@@ -98,11 +98,14 @@ impl Verifier {
 }
 
 fn refusal(invalid: Invalid) -> rustls::Error {
-    let error = match invalid {
-        Invalid::Expired => CertificateError::Expired,
-        Invalid::NotYet => CertificateError::NotValidYet,
-        Invalid::UnknownTrustDomain => CertificateError::UnknownIssuer,
-        other => CertificateError::Other(OtherError(Arc::new(other))),
+    let error = if invalid == Invalid::Expired {
+        CertificateError::Expired
+    } else if invalid == Invalid::NotYet {
+        CertificateError::NotValidYet
+    } else if invalid == Invalid::UnknownTrustDomain {
+        CertificateError::UnknownIssuer
+    } else {
+        CertificateError::Other(OtherError(Arc::new(invalid)))
     };
     error.into()
 }

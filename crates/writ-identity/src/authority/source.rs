@@ -41,11 +41,11 @@ pub enum CaSettings {
         /// Where the operator puts what was signed: the intermediate and whatever leads to its root, PEM.
         certificate: PathBuf,
     },
-    /// A PKI secrets engine of Vault or OpenBao.
+    /// A PKI secrets engine of Vault or `OpenBao`.
     Vault(VaultSettings),
 }
 
-/// Where a Vault or OpenBao is and how it knows us.
+/// Where a Vault or `OpenBao` is and how it knows us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VaultSettings {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value};
 use writ_core::TrustDomain;
@@ -50,10 +50,10 @@ fn root(jwk: &Map<String, Value>) -> Result<CertificateDer<'static>, Invalid> {
     let root = CertificateDer::from(first.ok_or(Invalid::Malformed("an `x5c` that is not base64"))?);
     let facts = Facts::read(&root)?;
     let says = ["x", "n"].iter().any(|member| jwk.contains_key(*member));
-    if let (true, Some(certified)) = (says, facts.key) {
-        if PublicKey::read(jwk)? != Some(certified) {
-            return Err(Invalid::Malformed("a root whose certificate is of another key"));
-        }
+    if let (true, Some(certified)) = (says, facts.key)
+        && PublicKey::read(jwk)? != Some(certified)
+    {
+        return Err(Invalid::Malformed("a root whose certificate is of another key"));
     }
     Ok(root)
 }
@@ -118,13 +118,22 @@ pub(super) fn tokens(keys: &[TokenKey], usage: Option<&str>) -> Value {
 }
 
 fn write_root(root: &CertificateDer<'static>) -> Value {
-    let key = Facts::read(root).ok().and_then(|facts| facts.key);
-    // A key of a kind that tokens are never signed with: Ed25519 is the only one that webpki accepts besides.
-    let unnamed = || Map::from_iter([("kty".to_owned(), "OKP".into())]);
-    let mut jwk = key.map_or_else(unnamed, |key| key.members());
+    let facts = Facts::read(root).ok();
+    let mut jwk = facts.map_or_else(Map::new, |facts| match facts.key {
+        Some(key) => key.members(),
+        None => edwards(&facts.spki),
+    });
     jwk.insert("use".to_owned(), "x509-svid".into());
     jwk.insert("x5c".to_owned(), vec![BASE64_STANDARD.encode(root)].into());
     Value::Object(jwk)
+}
+
+/// A root whose key tokens are never signed with (RFC 8037 section 2): Ed25519 is the only kind that webpki knows besides.
+fn edwards(spki: &[u8]) -> Map<String, Value> {
+    // RFC 8410 section 4: a fixed head, then the key.
+    let key = spki.last_chunk::<32>().map(|key| BASE64_URL_SAFE_NO_PAD.encode(key)).unwrap_or_default();
+    let members = [("crv", "Ed25519".to_owned()), ("kty", "OKP".to_owned()), ("x", key)];
+    members.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
 fn write_token(key: &TokenKey, usage: Option<&str>) -> Value {

@@ -38,10 +38,9 @@ pub fn jwt(token: &str, audience: &str, bundles: &Bundles, now: Timestamp) -> Re
     if compact.header.keys().any(|name| !matches!(name.as_str(), "alg" | "kid" | "typ")) {
         return Err(Invalid::Header("has a parameter that is not allowed"));
     }
-    if let Some(typ) = compact.header.get("typ") {
-        if !matches!(typ.as_str(), Some("JWT" | "JOSE")) {
-            return Err(Invalid::Header("is not that of a JWT-SVID"));
-        }
+    let typ = compact.header.get("typ");
+    if typ.is_some_and(|typ| !matches!(typ.as_str(), Some("JWT" | "JOSE"))) {
+        return Err(Invalid::Header("is not that of a JWT-SVID"));
     }
     let subject = subject(&compact.claims)?;
     let bundle = bundles.get(subject.trust_domain()).ok_or(Invalid::UnknownTrustDomain)?;
@@ -140,5 +139,5 @@ fn moment(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Time
     reason = "within the range checked before"
 )]
 fn fraction(seconds: f64) -> Option<u64> {
-    (0.0..9.0e12).contains(&seconds).then(|| (seconds * 1e6) as u64)
+    if (0.0..9.0e12).contains(&seconds) { Some((seconds * 1e6) as u64) } else { None }
 }

@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use writ_core::{SpiffeId, TrustDomain};
@@ -121,7 +122,6 @@ impl Endpoint {
             "-extfile",
             "ext",
         ]);
-        use rustls::pki_types::pem::PemObject as _;
         let certificate =
             rustls::pki_types::CertificateDer::from_pem_file(folder.join("server.pem")).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();

@@ -1,5 +1,6 @@
 //! Upstream authorities: files, requests that OpenSSL signs, and a PKI secrets engine over real TLS.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -123,7 +124,6 @@ async fn files_that_do_not_fit_leave_the_issuer_without_keys() {
     let error = refused(Node::new("example.org", &file(folder.path(), "short.pem", &bundle))).await;
     assert!(matches!(error, Error::Unusable { .. }), "{error}");
     // A key that everyone can read is one that everyone has.
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(folder.path().join("ca.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let error = refused(Node::new("example.org", &file(folder.path(), "chain.pem", ""))).await;
     assert!(error.to_string().contains("can be read by everyone"), "{error}");

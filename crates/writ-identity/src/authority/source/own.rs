@@ -29,15 +29,14 @@ pub(super) async fn obtain(
     let ids = &*source.surroundings.ids;
     let kept = source.load(NAME)?.map(|kept| read(&kept)).transpose()?.flatten();
     let kept = kept.filter(|root| root.kind_matches(source) && root.young(now));
-    let root = match kept {
-        Some(root) => root,
-        None => {
-            let root = Root::generate(source, now, root_ttl)?;
-            // Crash here: nothing was signed; the next start makes another root.
-            source.store(NAME, root.write()?).await?;
-            // Crash here: the root is kept and the next start signs with it.
-            root
-        }
+    let root = if let Some(root) = kept {
+        root
+    } else {
+        let root = Root::generate(source, now, root_ttl)?;
+        // Crash here: nothing was signed; the next start makes another root.
+        source.store(NAME, root.write()?).await?;
+        // Crash here: the root is kept and the next start signs with it.
+        root
     };
     let issuer =
         rcgen::Issuer::from_ca_cert_der(&root.certificate, key::certificates(source.kind, &root.key)?)?;

@@ -1,4 +1,4 @@
-//! The PKI secrets engine of Vault and OpenBao: `POST /v1/MOUNT/root/sign-intermediate`.
+//! The PKI secrets engine of Vault and `OpenBao`: `POST /v1/MOUNT/root/sign-intermediate`.
 
 use std::sync::Arc;
 use std::time::Duration;
