@@ -4,6 +4,7 @@
 //! has its own bound, and root does not count against the common one. A connection ends with the process that made
 //! it, whoever else may hold its socket by then.
 
+mod authority;
 mod calls;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use writ_gate::limits;
 use crate::Parts;
 use crate::caller::Caller;
 use crate::streams::Streams;
+use authority::Readable;
 use calls::Calls;
 
 /// The Workload API's socket, bound and ready to be served.
@@ -187,7 +189,7 @@ async fn connection(stream: UnixStream, caller: Caller, calls: Arc<Calls>, stop:
         .max_send_buf_size(limits::WORKLOAD_MESSAGE_BYTES_MAX)
         .max_concurrent_streams(limits::WORKLOAD_STREAMS_MAX)
         .max_header_list_size(u32::try_from(limits::WEB_HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Readable::new(stream)), service);
     let silent = async {
         if timeout(limits::WORKLOAD_HELLO_TIMEOUT, first.cancelled()).await.is_ok() {
             std::future::pending::<()>().await;

@@ -191,7 +191,8 @@ impl Moment<'_> {
     /// is not renewed in a hurry.
     pub(crate) fn renewal(&self, entitled: &Entitled, not_after: Timestamp, at: Timestamp) -> Option<Timestamp> {
         let soonest = self.parts.clock.now().plus(RENEWAL_PAUSE_MIN);
-        (not_after < entitled.expires).then_some(at.max(soonest))
+        // What is issued ends with a whole second.
+        (not_after.seconds() < entitled.expires.seconds()).then_some(at.max(soonest))
     }
 }
 

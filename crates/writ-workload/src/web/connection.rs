@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -67,12 +67,11 @@ pub(super) async fn serve(
 }
 
 async fn answer(router: &Router, request: Request<Incoming>) -> Response<Bytes> {
-    let endpoint = match router.find(request.method(), request.uri().path()) {
-        Ok(endpoint) => endpoint,
-        Err(refusal) => return refusal,
-    };
+    let is_head = request.method() == Method::HEAD;
+    let endpoint = router.find(request.method(), request.uri().path());
     let whole = async {
         let (head, body) = request.into_parts();
+        // Also before a refusal: a connection that is closed with something unread takes the answer away.
         let body = match Limited::new(body, limits::WEB_BODY_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
@@ -80,9 +79,19 @@ async fn answer(router: &Router, request: Request<Incoming>) -> Response<Bytes> 
             }
             Err(_) => return plain(StatusCode::BAD_REQUEST, "the body broke off\n"),
         };
-        endpoint.answer(Request::from_parts(head, body)).await
+        match endpoint {
+            Ok(endpoint) => endpoint.answer(Request::from_parts(head, body)).await,
+            Err(refusal) => refusal,
+        }
     };
-    timeout(limits::WEB_TIMEOUT, whole)
-        .await
-        .unwrap_or_else(|_| plain(StatusCode::REQUEST_TIMEOUT, "too slow\n"))
+    let answer = timeout(limits::WEB_TIMEOUT, whole).await;
+    let answer = answer.unwrap_or_else(|_| plain(StatusCode::REQUEST_TIMEOUT, "too slow\n"));
+    if is_head { without_body(answer) } else { answer }
+}
+
+/// The answer to `HEAD`: as long as the one to `GET` would be (RFC 9110, section 9.3.2).
+fn without_body(mut answer: Response<Bytes>) -> Response<Bytes> {
+    let length = std::mem::take(answer.body_mut()).len();
+    answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    answer
 }

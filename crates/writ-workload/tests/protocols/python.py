@@ -5,8 +5,8 @@ import os
 import sys
 import threading
 
-from spiffe import JwtBundleSet, WorkloadApiClient
-from spiffe.errors import SpiffeError
+from spiffe import WorkloadApiClient
+from spiffe.errors import PySpiffeError
 
 
 def say(**members):
@@ -23,7 +23,7 @@ client = WorkloadApiClient("unix://" + sys.argv[1])
 try:
     client.fetch_x509_svid()
     say(error=None)
-except SpiffeError as error:
+except PySpiffeError as error:
     say(error=str(error))
 go_on()
 
@@ -41,7 +41,7 @@ checked = client.validate_jwt_svid(jwt.token, "db.internal")
 try:
     client.validate_jwt_svid(jwt.token, "other.internal")
     wrong = None
-except SpiffeError as error:
+except PySpiffeError as error:
     wrong = type(error).__name__
 say(id=str(checked.spiffe_id), audience=sorted(checked.audience), wrong=wrong)
 

@@ -16,8 +16,9 @@ struct Python {
 
 impl Python {
     fn start(socket: &Path) -> Option<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = folder.join("../../.cache/venv/bin/python");
+        // Python looks for its packages beside the path by which it is called.
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap();
+        let python = folder.ancestors().nth(2).unwrap().join(".cache/venv/bin/python");
         if !python.exists() {
             println!("skipped: no Python clients; `scripts/setup test` installs them");
             return None;
