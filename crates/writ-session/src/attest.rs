@@ -43,6 +43,7 @@ pub use container::Runtimes;
 pub use facts::{Attested, Unknown, Wanted};
 pub use kubernetes::Kubelet;
 pub use lineage::{Ancestor, Lineage};
+pub(crate) use script::named as named_script;
 
 use crate::error::Error;
 use crate::peer::{Peer, Status};

@@ -71,11 +71,16 @@ const FIRST_LINE_MAX: usize = 256;
 pub(super) fn opened(digests: &Digests, peer: &Peer, opened: Opened) -> Result<Code, Refusal> {
     let (program, _) = descriptor(digests, peer, opened.program)?;
     let script = opened.script.map(|fd| descriptor(digests, peer, fd)).transpose()?;
+    let by_name = Interpreter::of(&program.path);
     // A file after the program is its script if the program is an interpreter, by name or by the file's own first line.
-    let by_line = script.as_ref().and_then(|(measured, file)| {
-        names_interpreter(file).filter(|path| program.is(path)).map(|_| measured)
-    });
-    let interpreter = Interpreter::of(&program.path).or(by_line.map(|_| Interpreter::Other));
+    // A line that names another kind of interpreter means that something stands between the two, such as a wrapper
+    // that would choose the real one.
+    let interpreter = match script.as_ref().and_then(|(_, file)| names_interpreter(file)) {
+        None => by_name,
+        Some(FirstLine { path, .. }) if program.is(&path) => by_name.or(Some(Interpreter::Other)),
+        Some(FirstLine { kind, .. }) if by_name.is_none() || kind == by_name => by_name,
+        Some(_) => Some(Interpreter::Wrapped),
+    };
     let script = script.map(|(measured, _)| measured);
     Ok(Code { program, script, interpreter, claim: None, how: How::Launched })
 }
@@ -132,9 +137,10 @@ impl Code {
     }
 
     /// Whether nobody but root can have put the interpreter there, so that it does what its name says. `env` never is:
-    /// it runs whatever `PATH` leads to.
+    /// it runs whatever `PATH` leads to; nor is a wrapper.
     pub(super) fn has_trusted_interpreter(&self) -> bool {
-        self.program.owner == 0 && self.program.guarded && self.interpreter != Some(Interpreter::Env)
+        let itself = !matches!(self.interpreter, Some(Interpreter::Env | Interpreter::Wrapped));
+        self.program.owner == 0 && self.program.guarded && itself
     }
 
     /// Whether the files are as they were, by their stamps alone.
@@ -252,15 +258,29 @@ fn link(folder: impl std::os::fd::AsFd, name: &str) -> io::Result<PathBuf> {
     Ok(PathBuf::from(std::ffi::OsStr::from_bytes(text.as_bytes())))
 }
 
-/// The interpreter that the file's first line names.
-fn names_interpreter(file: &File) -> Option<PathBuf> {
+/// The interpreter that a file's first line names.
+struct FirstLine {
+    path: PathBuf,
+    /// What it is, or what `env` is to find.
+    kind: Option<Interpreter>,
+}
+
+fn names_interpreter(file: &File) -> Option<FirstLine> {
     let mut head = Vec::with_capacity(FIRST_LINE_MAX);
     // Opened anew, so that reading it moves nobody's place in the file.
     let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
     again.take(FIRST_LINE_MAX as u64).read_to_end(&mut head).ok()?;
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii();
-    let word = line.split(|byte| matches!(byte, b' ' | b'\t')).next().filter(|word| !word.is_empty())?;
-    Some(PathBuf::from(std::ffi::OsStr::from_bytes(word)))
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+    let path = |word: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(word));
+    let named = path(words.next()?);
+    let kind = match Interpreter::of(&named) {
+        Some(Interpreter::Env) => {
+            words.find(|word| !word.starts_with(b"-")).and_then(|word| Interpreter::of(&path(word)))
+        }
+        kind => kind,
+    };
+    Some(FirstLine { path: named, kind })
 }
 
 /// Whether one of the process's descriptors is this file.

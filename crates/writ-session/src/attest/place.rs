@@ -29,6 +29,12 @@ impl Root {
         Ok(Self { folder, work: PathBuf::from(std::ffi::OsStr::from_bytes(work.as_bytes())) })
     }
 
+    /// That of this process.
+    pub(super) fn own() -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { folder: rustix::fs::open("/", flags, Mode::empty())?, work: std::env::current_dir()? })
+    }
+
     /// A path of the process's own, made absolute by its working folder.
     pub(super) fn absolute(&self, path: &Path) -> PathBuf {
         self.work.join(path)

@@ -8,6 +8,8 @@
 mod arguments;
 mod installed;
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +37,8 @@ pub(super) enum Interpreter {
     Env,
     /// Named by the script's own first line.
     Other,
+    /// Not the one that the script's first line names.
+    Wrapped,
 }
 
 impl Interpreter {
@@ -51,7 +55,7 @@ impl Interpreter {
             "ruby" | "jruby" => Some(Self::Ruby),
             "perl" => Some(Self::Perl),
             "java" => Some(Self::Java),
-            "sh" | "bash" | "dash" | "zsh" | "ksh" | "mksh" | "ash" | "busybox" | "fish" => Some(Self::Shell),
+            "sh" | "bash" | "dash" | "zsh" | "ksh" | "mksh" | "ash" => Some(Self::Shell),
             "env" => Some(Self::Env),
             _ => None,
         }
@@ -80,7 +84,7 @@ impl Interpreter {
             Self::Ruby => &["Gemfile.lock", "gems.locked"],
             Self::Perl => &["cpanfile.snapshot"],
             Self::Java => &["gradle.lockfile"],
-            Self::Shell | Self::Env | Self::Other => &[],
+            Self::Shell | Self::Env | Self::Other | Self::Wrapped => &[],
         }
     }
 }
@@ -89,6 +93,20 @@ impl Interpreter {
 const LOCK_DEPTH: usize = 8;
 /// Modules are looked for below these, from the interpreter's prefix.
 const PYTHON_FOLDERS: [&str; 4] = ["", "site-packages", "dist-packages", "lib-dynload"];
+
+/// The file that this command line makes an interpreter run, for a launcher that is about to open it. `program` is the
+/// interpreter, links resolved. `Err` if the program is no interpreter.
+pub(crate) fn named(program: &Path, arguments: &[OsString]) -> Result<Option<PathBuf>, NoInterpreter> {
+    let interpreter = Interpreter::of(program).ok_or(NoInterpreter)?;
+    let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+    let Some(claim) = claim(interpreter, &arguments) else { return Ok(None) };
+    let Ok(root) = Root::own() else { return Ok(None) };
+    Ok(candidates(&claim, program, &root, &arguments).into_iter().next())
+}
+
+/// The program is not one whose identity is that of a file it reads.
+#[derive(Debug)]
+pub(crate) struct NoInterpreter;
 
 /// The files that a claim could mean, best first.
 pub(super) fn candidates(claim: &Claim, program: &Path, root: &Root, arguments: &[&[u8]]) -> Vec<PathBuf> {

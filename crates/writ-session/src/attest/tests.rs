@@ -341,6 +341,10 @@ fn pinned_digests_are_those_of_the_script_and_its_interpreter_must_be_roots() {
     );
     assert_eq!(admitted(&liar, Some(&script)).unwrap_err().reason, Reason::Unattested);
     assert_eq!(admitted(&installed("env"), Some(&script)).unwrap_err().reason, Reason::Unattested);
+    // A script that asks for another interpreter than the one that would run it: a wrapper stands between them.
+    put(&other, b"#!/usr/bin/env python3\n1");
+    let wrapped = launched(&bash, Some(&other));
+    assert!(!wrapped.has_trusted_interpreter());
     // A program that is no interpreter is itself, whatever file it is given.
     assert_eq!(admitted(&installed("cat"), Some(&script)).unwrap_err().reason, Reason::IdentityChanged);
 }

@@ -3,7 +3,8 @@
 //! A script is not executed by descriptor (its interpreter would be given `/dev/fd/N` as its name, and find the
 //! descriptor closed). Its first line is read here instead, as the kernel does it: the interpreter is opened and
 //! executed, with the script's path as its argument. The interpreter opens that path again, so what it reads may
-//! be another file than the one digested; the record marks it as inferred.
+//! be another file than the one digested; the record marks it as inferred. `#!/usr/bin/env NAME` is resolved here as
+//! `env` would, so that the interpreter is the one that was opened and not whatever `PATH` leads to a moment later.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::{Command, LaunchError};
+use crate::attest;
 
 /// What will be executed.
 #[derive(Debug)]
@@ -40,17 +42,18 @@ const FIRST_LINE_MAX: usize = 256;
 
 /// Finds and opens the program of this command.
 pub(super) fn open(command: &Command) -> Result<Opened, LaunchError> {
-    let mut path = find(command)?;
+    let mut path = find(command, &command.program)?;
     let mut program = open_file(&path)?;
     let mut arguments = vec![command.program.clone()];
     arguments.extend(command.arguments.iter().cloned());
     let mut script = None;
     for _ in 0..SCRIPTS_MAX {
         let Some((interpreter, argument)) = shebang(&program) else { break };
+        let (interpreter, argument) = through_env(command, interpreter, argument);
         // As the kernel does: interpreter, its one argument, the script's path, the rest.
         let rest = arguments.into_iter().skip(1);
-        let head = [Some(interpreter.clone().into_os_string()), argument, Some(path.into_os_string())];
-        arguments = head.into_iter().flatten().chain(rest).collect();
+        let head = [interpreter.clone().into_os_string()].into_iter().chain(argument);
+        arguments = head.chain([path.into_os_string()]).chain(rest).collect();
         script.get_or_insert(program);
         path = interpreter;
         program = open_file(&path)?;
@@ -61,12 +64,38 @@ pub(super) fn open(command: &Command) -> Result<Opened, LaunchError> {
             source: io::Error::from_raw_os_error(libc::ELOOP),
         });
     }
-    let script = script.or_else(|| named_file(arguments.get(1)));
+    let script = script.or_else(|| {
+        let resolved =
+            std::fs::read_link(format!("/proc/self/fd/{}", program.as_raw_fd())).unwrap_or_default();
+        match attest::named_script(&resolved, &arguments) {
+            Ok(named) => named_file(named.map(OsString::from).as_ref()),
+            Err(_) => named_file(arguments.get(1)),
+        }
+    });
     Ok(Opened { program, script, arguments })
 }
 
-fn find(command: &Command) -> Result<PathBuf, LaunchError> {
-    let name = &command.program;
+/// What `env` would execute: `#!/usr/bin/env NAME`, and `-S` with plain words. Anything else is left to `env` itself.
+fn through_env(
+    command: &Command,
+    interpreter: PathBuf,
+    argument: Option<OsString>,
+) -> (PathBuf, Vec<OsString>) {
+    let words = || {
+        let text = argument.as_ref()?.to_str()?;
+        let (text, split) = text.strip_prefix("-S").map_or((text, false), |text| (text.trim(), true));
+        let plain = |word: &str| !word.contains(['=', '"', '\'', '\\', '$', '#']);
+        let words: Vec<&str> = if split { text.split_ascii_whitespace().collect() } else { vec![text] };
+        let words: Vec<OsString> =
+            words.into_iter().map(|word| plain(word).then(|| word.into())).collect::<Option<_>>()?;
+        let name = words.first().filter(|name| !name.as_bytes().starts_with(b"-"))?;
+        Some((find(command, name).ok()?, words.get(1..)?.to_vec()))
+    };
+    let is_env = interpreter.file_name().is_some_and(|name| name == "env");
+    is_env.then(words).flatten().unwrap_or_else(|| (interpreter, argument.into_iter().collect()))
+}
+
+fn find(command: &Command, name: &OsString) -> Result<PathBuf, LaunchError> {
     let missing = |source| LaunchError::Program { name: name.clone(), source };
     if name.is_empty() || name.as_bytes().contains(&0) {
         return Err(missing(io::ErrorKind::InvalidInput.into()));
@@ -187,6 +216,40 @@ mod tests {
         assert!(open(&command(Path::new("sh"), &[path])).unwrap().script.is_some());
         assert!(open(&command(Path::new("sh"), &["-c", path])).unwrap().script.is_none());
         assert!(open(&command(Path::new("sh"), &["/dev/null"])).unwrap().script.is_none());
+    }
+
+    #[test]
+    fn the_interpreter_that_env_would_find_is_opened_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("tool");
+        let opened = |line: &str| {
+            writ_host::durable::replace(&script, line.as_bytes(), 0o755).unwrap();
+            open(&command(&script, &["a"])).unwrap()
+        };
+        let name = |opened: &Opened| link(&opened.program).file_name().unwrap().to_owned();
+        let (sh, path) = (std::fs::canonicalize("/bin/sh").unwrap(), script.to_str().unwrap());
+        let plain = opened("#!/usr/bin/env sh\n");
+        assert_eq!(Some(&*name(&plain)), sh.file_name());
+        assert_eq!(plain.arguments.get(1..), Some(&[path.into(), "a".into()][..]));
+        let split = opened("#!/usr/bin/env -S sh -e -u\n");
+        assert_eq!(split.arguments.get(1..), Some(&["-e".into(), "-u".into(), path.into(), "a".into()][..]));
+        for left in
+            ["#!/usr/bin/env -S A=1 sh\n", "#!/usr/bin/env -i sh\n", "#!/usr/bin/env no-such-program\n"]
+        {
+            assert_eq!(name(&opened(left)), "env", "{left}");
+        }
+    }
+
+    #[test]
+    fn a_file_after_an_interpreters_options_is_the_script_and_code_loaded_beside_it_makes_it_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("x.sh");
+        writ_host::durable::replace(&script, b"1", 0o644).unwrap();
+        let path = script.to_str().unwrap();
+        let opened = |arguments: &[&str]| open(&command(Path::new("bash"), arguments)).unwrap().script;
+        assert_eq!(link(&opened(&["-e", "-o", "pipefail", path]).unwrap()), script);
+        assert!(opened(&["--init-file", path, path]).is_none());
+        assert!(open(&command(Path::new("perl"), &["-MStrict", path])).unwrap().script.is_none());
     }
 
     #[test]

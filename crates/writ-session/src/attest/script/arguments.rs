@@ -1,7 +1,8 @@
 //! What the arguments of an interpreter say it runs. A claim: used to find a file, and never believed by itself.
 //!
 //! Pure. When in doubt it says nothing: an option that is not known and takes a value would make the value look like the
-//! script, and then the file of that name is digested, which matches nothing.
+//! script, and then the file of that name is digested, which matches nothing. An option that loads code beside the
+//! script (`node --require`, `perl -M`, `java -javaagent:`) means that the script is not what runs, so there is none.
 
 use super::Interpreter;
 
@@ -18,122 +19,80 @@ pub(in super::super) enum Claim {
 struct Grammar {
     /// Options whose value is the next argument.
     valued: &'static [&'static str],
+    /// Long options without a value; one that ends in `-` is the beginning of several. A long option that is in no list
+    /// might take the next argument, so nothing is claimed.
+    flags: &'static [&'static str],
     /// Options after which no file is named: the program is in the arguments or on standard input.
     inline: &'static [&'static str],
+    /// Options that load code of their own, or a file that can say so.
+    loading: &'static [&'static str],
     /// Words before the script: `deno run x.ts`.
     commands: &'static [&'static str],
     /// The option after which the file comes: `java -jar`. Without it there is none.
     introduced_by: Option<&'static str>,
 }
 
+const NOTHING: Grammar =
+    Grammar { valued: &[], flags: &[], inline: &["-"], loading: &[], commands: &[], introduced_by: None };
+
+#[rustfmt::skip]
 const NODE: Grammar = Grammar {
-    valued: &[
-        "-r",
-        "--require",
-        "--import",
-        "--loader",
-        "--experimental-loader",
-        "-C",
-        "--conditions",
-        "--title",
-        "--env-file",
-        "--env-file-if-exists",
-        "--inspect-port",
-        "--input-type",
-        "--icu-data-dir",
-        "--openssl-config",
-        "--diagnostic-dir",
-        "--redirect-warnings",
-        "--stack-trace-limit",
-        "--max-http-header-size",
-        "--dns-result-order",
-        "--watch-path",
-    ],
-    inline: &[
-        "-e",
-        "--eval",
-        "-p",
-        "--print",
-        "-pe",
-        "-c",
-        "--check",
-        "-i",
-        "--interactive",
-        "--test",
-        "--run",
-        "-",
-    ],
+    valued: &["-C", "--conditions", "--title", "--inspect-port", "--stack-trace-limit", "--max-http-header-size",
+              "--dns-result-order", "--unhandled-rejections"],
+    flags: &["--no-", "--trace-", "--inspect", "--inspect-brk", "--enable-source-maps", "--expose-gc", "--watch",
+             "--experimental-strip-types", "--experimental-vm-modules", "--use-system-ca", "--abort-on-uncaught-exception"],
+    inline: &["-e", "--eval", "-p", "--print", "-c", "--check", "-i", "--interactive", "--test", "--run", "-"],
+    loading: &["-r", "--require", "--import", "--loader", "--experimental-loader", "--build-snapshot", "--snapshot-blob",
+               "--env-file", "--env-file-if-exists", "--openssl-config", "--experimental-config-file",
+               "--experimental-default-config-file"],
     commands: &["inspect"],
-    introduced_by: None,
+    ..NOTHING
 };
+#[rustfmt::skip]
 const BUN: Grammar = Grammar {
-    valued: &[
-        "-r",
-        "--preload",
-        "--import",
-        "--env-file",
-        "--cwd",
-        "-c",
-        "--config",
-        "--tsconfig-override",
-        "-d",
-        "--define",
-        "--port",
-    ],
+    valued: &["--cwd", "--port"],
+    flags: &["--no-", "--hot", "--watch", "--bun", "--smol", "--silent"],
     inline: &["-e", "--eval", "-p", "--print", "-", "x", "install", "add", "test", "build", "repl"],
+    loading: &["-r", "--preload", "--import", "--require", "-c", "--config", "--env-file", "--tsconfig-override", "-d", "--define"],
     commands: &["run"],
-    introduced_by: None,
+    ..NOTHING
 };
+#[rustfmt::skip]
 const DENO: Grammar = Grammar {
-    valued: &[
-        "-c",
-        "--config",
-        "--import-map",
-        "--lock",
-        "--cert",
-        "--seed",
-        "-L",
-        "--log-level",
-        "--location",
-        "--preload",
-        "--import",
-    ],
+    valued: &["--lock", "--cert", "--seed", "-L", "--log-level", "--location"],
+    flags: &["--allow-", "--deny-", "--no-", "--quiet", "--cached-only", "--frozen", "--unstable", "--unstable-", "--watch"],
     inline: &["eval", "repl", "test", "task", "install", "-"],
+    loading: &["--preload", "--import", "--import-map", "-c", "--config", "--env-file"],
     commands: &["run", "serve"],
-    introduced_by: None,
+    ..NOTHING
 };
+#[rustfmt::skip]
 const RUBY: Grammar = Grammar {
-    valued: &["-I", "-r", "-C", "-E", "-x", "--encoding", "--external-encoding", "--internal-encoding"],
+    valued: &["-C", "-E", "--encoding", "--external-encoding", "--internal-encoding"],
+    flags: &["--yjit", "--jit", "--enable-frozen-string-literal", "--disable-gems", "--verbose"],
     inline: &["-e", "-", "-S"],
-    commands: &[],
-    introduced_by: None,
+    loading: &["-I", "-r", "--require", "-x"],
+    ..NOTHING
 };
 const PERL: Grammar =
-    Grammar { valued: &["-I"], inline: &["-e", "-E", "-"], commands: &[], introduced_by: None };
+    Grammar { inline: &["-e", "-E", "-"], loading: &["-I", "-M", "-m", "-x", "-d", "-S"], ..NOTHING };
+#[rustfmt::skip]
 const JAVA: Grammar = Grammar {
-    valued: &[
-        "-cp",
-        "-classpath",
-        "--class-path",
-        "-p",
-        "--module-path",
-        "--add-modules",
-        "--add-opens",
-        "--add-exports",
-        "--add-reads",
-        "--upgrade-module-path",
-        "--limit-modules",
-        "--enable-native-access",
-    ],
+    valued: &["-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules", "--add-opens", "--add-exports",
+              "--add-reads", "--limit-modules", "--enable-native-access"],
+    flags: &["--enable-preview", "--illegal-native-access"],
     inline: &[],
-    commands: &[],
+    loading: &["-javaagent", "-agentlib", "-agentpath", "-Xbootclasspath", "--patch-module", "--upgrade-module-path",
+               "-XX:Flags", "-XX:VMOptionsFile", "@"],
     introduced_by: Some("-jar"),
+    ..NOTHING
 };
 const SHELL: Grammar = Grammar {
-    valued: &["-o", "+o", "-O", "+O", "--rcfile", "--init-file"],
+    valued: &["-o", "+o", "-O", "+O"],
+    flags: &["--login", "--posix", "--norc", "--noprofile", "--verbose", "--emulate"],
     inline: &["-c", "-s", "-", "-i"],
-    commands: &[],
-    introduced_by: None,
+    loading: &["--rcfile", "--init-file"],
+    ..NOTHING
 };
 
 /// What these arguments say, the program's name first.
@@ -150,7 +109,7 @@ pub(in super::super) fn claim(interpreter: Interpreter, arguments: &[&[u8]]) -> 
         Interpreter::Perl => file(&PERL, words),
         Interpreter::Java => file(&JAVA, words),
         Interpreter::Shell => file(&SHELL, words),
-        Interpreter::Env | Interpreter::Other => None,
+        Interpreter::Env | Interpreter::Other | Interpreter::Wrapped => None,
     }
 }
 
@@ -159,7 +118,12 @@ fn file(grammar: &Grammar, words: &[&str]) -> Option<Claim> {
     let mut introduced = grammar.introduced_by.is_none();
     let mut commands = grammar.commands;
     while let Some(word) = words.next() {
-        if grammar.inline.contains(&word) || clustered_inline(grammar, word) {
+        if grammar.inline.contains(&word) || clustered_inline(grammar, word) || loads(grammar, word) {
+            return None;
+        }
+        let unknown = word.len() > 2 && word.starts_with("--") && !word.contains('=');
+        if unknown && !grammar.valued.contains(&word) && !grammar.flags.iter().any(|flag| is_flag(flag, word))
+        {
             return None;
         }
         if Some(word) == grammar.introduced_by {
@@ -175,6 +139,18 @@ fn file(grammar: &Grammar, words: &[&str]) -> Option<Claim> {
         }
     }
     None
+}
+
+fn is_flag(flag: &str, word: &str) -> bool {
+    flag == word || (flag.ends_with('-') && word.starts_with(flag))
+}
+
+/// A short option takes its value right after it, a long one after `=` or `:`.
+fn loads(grammar: &Grammar, word: &str) -> bool {
+    grammar.loading.iter().any(|option| {
+        let rest = word.strip_prefix(option);
+        rest.is_some_and(|rest| option.len() <= 2 || rest.is_empty() || rest.starts_with(['=', ':', '/']))
+    })
 }
 
 /// `sh -ec CODE`, `perl -we CODE`: several short options in one word, the last one with code after it.
@@ -203,14 +179,20 @@ fn python(words: &[&str]) -> Option<Claim> {
         }
         let Some(letters) = word.strip_prefix('-').filter(|letters| !letters.starts_with('-')) else {
             if word.starts_with("--") || word.is_empty() {
-                continue;
+                return None;
             }
             return Some(Claim::File(word.to_owned()));
         };
         if letters.is_empty() {
             return None;
         }
-        let Some(at) = letters.find(['c', 'm', 'W', 'X']) else { continue };
+        let known = |letters: &str| letters.chars().all(|letter| "bBdEhiIOPqRsSuvVx".contains(letter));
+        let Some(at) = letters.find(['c', 'm', 'W', 'X']) else {
+            if known(letters) {
+                continue;
+            }
+            return None;
+        };
         let (_, from) = letters.split_at(at);
         let rest = from.get(1..).filter(|rest| !rest.is_empty());
         let value = rest.or_else(|| words.next());
@@ -240,7 +222,11 @@ mod tests {
             (Interpreter::Python, "python3 -Bc x t.py", None),
             (Interpreter::Python, "python3 - t.py", None),
             (Interpreter::Python, "python3", None),
-            (Interpreter::Node, "node --require a.js --no-warnings main.js", file("main.js")),
+            (Interpreter::Node, "node --title x --no-warnings main.js", file("main.js")),
+            (Interpreter::Node, "node --require a.js main.js", None),
+            (Interpreter::Node, "node --import=a.js main.js", None),
+            (Interpreter::Node, "node --of-tomorrow good.js evil.js", None),
+            (Interpreter::Node, "node --max-old-space-size=4096 main.js", file("main.js")),
             (Interpreter::Node, "node -e 1 main.js", None),
             (Interpreter::Node, "node -pe 1 main.js", None),
             (Interpreter::Node, "node -- main.js", file("main.js")),
@@ -248,10 +234,14 @@ mod tests {
             (Interpreter::Deno, "deno eval main.ts", None),
             (Interpreter::Bun, "bun run x.ts", file("x.ts")),
             (Interpreter::Bun, "bun x cowsay", None),
-            (Interpreter::Perl, "perl -w -I lib t.pl", file("t.pl")),
+            (Interpreter::Perl, "perl -w t.pl", file("t.pl")),
+            (Interpreter::Perl, "perl -MEvil t.pl", None),
             (Interpreter::Perl, "perl -we x t.pl", None),
-            (Interpreter::Ruby, "ruby -rjson t.rb", file("t.rb")),
+            (Interpreter::Ruby, "ruby -w t.rb", file("t.rb")),
+            (Interpreter::Ruby, "ruby -rjson t.rb", None),
             (Interpreter::Java, "java -cp a.jar Main", None),
+            (Interpreter::Java, "java -javaagent:x.jar -jar a.jar", None),
+            (Interpreter::Java, "java @options -jar a.jar", None),
             (Interpreter::Java, "java -Xmx1g -jar a.jar b", file("a.jar")),
             (Interpreter::Shell, "sh -e run.sh", file("run.sh")),
             (Interpreter::Shell, "bash -ec x run.sh", None),
