@@ -55,12 +55,14 @@ fn modules() -> String {
     std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default()
 }
 
+/// That the module is listed does not mean that programs load: only who may load one finds out, which the daemon does.
 fn lsm() -> Check {
-    if modules().split(',').any(|module| module == "bpf") {
-        return good("BPF LSM", "active");
-    }
     let cost = "assurance is `kernel` instead of `kernel-lsm`: what root does inside a run is less confined";
-    finding("BPF LSM", CheckState::Weaker, ["not active", cost, "boot with `lsm=...,bpf`"])
+    if modules().split(',').any(|module| module == "bpf") {
+        let found = "listed; whether programs load, the daemon finds out (`BPF LSM programs`)";
+        return finding("BPF LSM", CheckState::Unknown, [found, &format!("if not: {cost}"), ""]);
+    }
+    finding("BPF LSM", CheckState::Weaker, ["not listed by the kernel", cost, "boot with `lsm=...,bpf`"])
 }
 
 fn landlock() -> Check {
