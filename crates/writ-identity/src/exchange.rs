@@ -20,9 +20,17 @@ mod refusal;
 mod scopes;
 mod subject;
 
+use serde_json::{Map, Value};
+
+use crate::{Invalid, json};
 pub use audience::{Audience, Audiences, KEYS, TokenSettings, token_settings};
 pub use draft::{Asked, Draft, Form};
 pub use earlier::{Earlier, Ground};
 pub use refusal::Refusal;
 pub use scopes::Scopes;
 pub use subject::{Actor, Basis, Meant, Subject, session};
+
+/// Reads one JSON object in which no member stands twice, at any depth.
+pub fn object(text: &str) -> Result<Map<String, Value>, Invalid> {
+    json::object(text.as_bytes())
+}

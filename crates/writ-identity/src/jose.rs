@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use writ_gate::limits;
 
 use crate::bundle::TokenKey;
-use crate::jwk::Algorithm;
+use crate::jwk::{Algorithm, PublicKey};
 use crate::{Error, Invalid, Token, json};
 
 /// A token that was taken apart and not yet believed.
@@ -61,6 +61,11 @@ impl<'t> Compact<'t> {
         }
         key.key.verify(algorithm, self.signed.as_bytes(), &self.signature)
     }
+
+    /// Whether the signature is of this key, which the token itself brought.
+    pub(crate) fn verify_by(&self, key: &PublicKey) -> Result<(), Invalid> {
+        key.verify(self.algorithm()?, self.signed.as_bytes(), &self.signature)
+    }
 }
 
 /// Signs claims with ES256. `kid` is always there; every header is one that JWT-SVIDs allow.
@@ -80,5 +85,8 @@ pub(crate) fn sign(
         key.sign(&SystemRandom::new(), token.as_bytes()).map_err(|_| Error::Crypto("sign a token"))?;
     token.push('.');
     BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    if token.len() > limits::TOKEN_BYTES_MAX {
+        return Err(Error::Claims { problem: "they are too long" });
+    }
     Ok(Token::new(token))
 }

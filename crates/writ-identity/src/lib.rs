@@ -13,6 +13,7 @@ mod authority;
 mod bundle;
 mod certificate;
 mod error;
+pub mod exchange;
 mod facts;
 pub mod federation;
 mod https;

@@ -18,6 +18,7 @@ mod server;
 pub mod settings;
 mod standing;
 mod streams;
+pub mod token;
 pub mod web;
 mod workloads;
 

@@ -27,6 +27,7 @@ use writ_gate::limits;
 use crate::Parts;
 use crate::caller::Caller;
 use crate::streams::Streams;
+use crate::token::Tokens;
 use authority::Readable;
 use calls::Calls;
 
@@ -34,6 +35,7 @@ use calls::Calls;
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// The socket could not be bound.
@@ -80,13 +82,18 @@ impl Server {
         }
         let listener = UnixListener::bind(path).map_err(refused)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(refused)?;
-        Ok(Self { listener })
+        Ok(Self { listener, tokens: None })
+    }
+
+    /// Exchanges tokens here too, for the processes that the kernel names.
+    pub fn with_tokens(self, tokens: Arc<Tokens>) -> Self {
+        Self { tokens: Some(tokens), ..self }
     }
 
     /// Answers until `stop` is cancelled, then tells every stream that it ends, which takes at most
     /// [`limits::WORKLOAD_DRAIN_TIMEOUT`]. Dropping the future ends everything at once.
     pub async fn serve(self, parts: Parts, stop: CancellationToken) {
-        let calls = Arc::new(Calls::new(parts, stop.clone()));
+        let calls = Arc::new(Calls::new(parts, self.tokens, stop.clone()));
         let mut tasks = JoinSet::new();
         let mut open = Open::default();
         loop {

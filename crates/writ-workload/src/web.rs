@@ -23,6 +23,7 @@ use writ_gate::limits;
 use crate::Parts;
 use crate::settings::Https;
 pub use documents::{BUNDLE_PATH, documents};
+pub(crate) use documents::discovery;
 use proof::Proof;
 pub use router::{Document, Endpoint, Router, json};
 

@@ -43,13 +43,19 @@ pub struct Ground<'a> {
 }
 
 impl Earlier {
-    /// The form that a token says it has, if it says that it is ours. Proves nothing.
-    pub fn shown(token: &str, issuer: &str) -> Option<Form> {
+    /// The form that a token says it has, if it says that it is ours: `None` for other people's tokens, an error for what
+    /// we sign and do not exchange. Proves nothing.
+    pub fn shown(token: &str, issuer: &str) -> Option<Result<Form, Invalid>> {
         let compact = Compact::read(token).ok()?;
-        let form = Form::of_typ(compact.header.get("typ")?.as_str()?)?;
+        let form = compact.header.get("typ").and_then(Value::as_str).and_then(Form::of_typ);
         let ours = compact.claims.get("iss").and_then(Value::as_str) == Some(issuer);
-        // No other issuer makes transaction tokens of this trust domain.
-        (ours || form == Form::Transaction).then_some(form)
+        match form {
+            // Nobody else makes transaction tokens of this trust domain.
+            Some(Form::Transaction) => Some(Ok(Form::Transaction)),
+            Some(Form::Access) if ours => Some(Ok(Form::Access)),
+            None if ours => Some(Err(Invalid::Header("is of another type"))),
+            Some(Form::Access) | None => None,
+        }
     }
 
     /// Believes a token of this form, or says why not.

@@ -18,12 +18,14 @@ use crate::proto;
 use crate::proto::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use crate::proto::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use crate::standing::Shared;
+use crate::token::{Local, Tokens};
 
 /// The services on the socket, by the path of a request.
 pub(super) struct Calls {
     workload: SpiffeWorkloadApiServer<Api>,
     secrets: SecretDiscoveryServiceServer<Api>,
     reflection: [Option<Described>; 2],
+    tokens: Option<Arc<Local>>,
 }
 
 type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
@@ -34,7 +36,8 @@ type Described = Box<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 const HEADER: &str = "workload.spiffe.io";
 
 impl Calls {
-    pub(super) fn new(parts: Parts, stop: CancellationToken) -> Self {
+    pub(super) fn new(parts: Parts, tokens: Option<Arc<Tokens>>, stop: CancellationToken) -> Self {
+        let workloads = Arc::clone(&parts.workloads);
         let api = Api::new(Arc::new(Shared::new(parts, stop)));
         Self {
             workload: SpiffeWorkloadApiServer::new(api.clone())
@@ -42,10 +45,15 @@ impl Calls {
             secrets: SecretDiscoveryServiceServer::new(api)
                 .max_decoding_message_size(limits::WORKLOAD_MESSAGE_BYTES_MAX),
             reflection: reflection(),
+            tokens: tokens.map(|tokens| Arc::new(Local { tokens, workloads })),
         }
     }
 
     pub(super) fn answer(&self, caller: Arc<Caller>, mut request: Request<Incoming>) -> Answer {
+        if let Some(tokens) = self.tokens.clone().filter(|_| Local::serves(request.uri().path())) {
+            let meant = is_meant(&request);
+            return Box::pin(async move { Ok(tokens.answer(caller, request, meant).await) });
+        }
         request.extensions_mut().insert(caller);
         let [v1, v1alpha] = &self.reflection;
         match service(request.uri().path()) {

@@ -36,7 +36,7 @@ fn own(parts: &Parts, text: fn(&writ_identity::Bundle) -> String) -> impl Fn() -
 }
 
 /// What relying parties ask for: they verify tokens and never log anybody in here.
-fn discovery(issuer: &str, base: &str, endpoints: &[(&str, &str)]) -> String {
+pub(crate) fn discovery(issuer: &str, base: &str, endpoints: &[(&str, &str)]) -> String {
     let mut document = json!({
         "issuer": issuer,
         "jwks_uri": format!("{base}/keys"),
