@@ -59,11 +59,7 @@ pub const KEYS: &[KeyDoc] = &[
         "The human who answers for autonomous runs.",
     ),
     KeyDoc::optional("may_start", "list of agent names", "none", "Agents that its runs may start below themselves."),
-    govern::CGROUP,
-    govern::UNIT,
-    govern::SLICE,
-    govern::CONTAINER_LABEL,
-    govern::PROGRAM,
+    govern::KEY,
     KeyDoc::defaulted("ttl_max", "length of time", "\"1h\"", "The longest time limit of one session."),
     KeyDoc::optional(
         "user",

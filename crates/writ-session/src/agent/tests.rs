@@ -90,14 +90,14 @@ fn rules_pins_and_humans_are_read() {
         "owner = \"a\"\nacts_for = \"owner\"\nowner_human = \"unix:alice\"\npin = [\"sha256:{digest}\"]\n\
          [[match]]\nselectors = [\"unix:uid:1000\", \"exe:path:/usr/bin/coder\"]\n\
          [[match]]\nselectors = [\"systemd:unit:coder.service\"]\n\
-         [[govern]]\nunit = \"coder.service\"\n"
+         [[govern]]\nprocesses = {{ unit = \"coder.service\" }}\n"
     ))
     .unwrap();
     assert_eq!(agent.blocks.iter().map(|block| block.selectors.len()).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(agent.pin, Pin::Listed([digest].into()));
     assert_eq!(agent.acts_for, ActsFor::Owner);
     assert_eq!(agent.owner_human.unwrap().as_str(), "unix:alice");
-    assert_eq!(agent.govern[0].what, Governed::Unit("coder.service".into()));
+    assert_eq!(agent.govern[0].processes, Governed::Unit("coder.service".into()));
     let first = read("owner = \"a\"\npin = \"first-use\"").unwrap();
     assert_eq!((first.pin, first.acts_for, first.blocks.len()), (Pin::FirstUse, ActsFor::Starter, 0));
 }
@@ -106,7 +106,7 @@ fn rules_pins_and_humans_are_read() {
 fn every_problem_of_a_rule_is_reported_with_its_line() {
     let text = "owner = \"a\"\nacts_for = \"owner\"\npin = \"first\"\n[[match]]\nselectors = [\"exec:path:/x\"]\n\
                 [[match]]\nselectors = [\"unix:uid:1\", \"unix:uid:2\"]\n[[match]]\nselectors = [\"script:module:x\"]\n\
-                [[match]]\nselectors = []\n[[govern]]\ncgroup = \"/\"\n";
+                [[match]]\nselectors = []\n[[govern]]\nprocesses = { cgroup = \"/\" }\n";
     let problems = read(text).unwrap_err();
     for part in [
         "coder.toml:3:7: key `pin`: `first` is none of `first-use`",
@@ -114,7 +114,7 @@ fn every_problem_of_a_rule_is_reported_with_its_line() {
         "coder.toml:7:13: key `match[1].selectors`: two of them contradict",
         "coder.toml:9:13: key `match[2].selectors`: whoever can write",
         "coder.toml:11:13: key `match[3].selectors`: a block without selectors",
-        "coder.toml:13:10: key `govern[0].cgroup`: the root would govern",
+        "coder.toml:13:13: key `govern[0].processes`: the root would govern",
         "key `owner_human`: nobody answers",
     ] {
         assert!(problems.contains(part), "{part} not in:\n{problems}");
@@ -123,7 +123,7 @@ fn every_problem_of_a_rule_is_reported_with_its_line() {
         ("pin = []", "nothing could ever run"),
         ("pin = [\"abc\"]", "`abc` is no digest"),
         ("owner_human = \"unix:a\"", "do not act for their owner"),
-        ("[[govern]]\nunit = \"a.service\"", "could never be this agent"),
+        ("[[govern]]\nprocesses = { unit = \"a.service\" }", "could never be this agent"),
     ] {
         let problems = read(&format!("owner = \"a\"\n{text}")).unwrap_err();
         assert!(problems.contains(part) && problems.contains("coder.toml:"), "{text}: {problems}");
