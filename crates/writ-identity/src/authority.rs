@@ -178,14 +178,16 @@ impl Authority {
     }
 
     /// Begins anew because a key may be known to others: a new root of our own where we have one, new keys, and a
-    /// bundle with nothing else in it. Every identity that was issued before is worthless once this returns.
+    /// bundle with nothing else in it. Every identity that was issued before is worthless once this has activated a
+    /// generation. Where an operator signs, the first call gives the request and another one takes what was signed.
     ///
     /// On an error nothing of what is published or signs has changed.
     pub async fn replace(&self, now: Timestamp) -> Result<Vec<Change>, Error> {
         let mut state = self.state.lock().await;
         self.source.forget().await?;
-        let Origin::Signed(signed) = self.source.obtain(now, self.settings.intermediate_ttl).await? else {
-            return Err(Error::NotReady);
+        let signed = match self.source.obtain(now, self.settings.intermediate_ttl).await? {
+            Origin::Signed(signed) => signed,
+            Origin::Waiting(request) => return Ok(vec![Change::Waiting { request }]),
         };
         let mut generation = Generation::new(state.numbers + 1, signed, now, &*self.surroundings.ids)?;
         generation.prove(&self.trust_domain, &self.settings, &*self.surroundings.ids, now)?;
@@ -193,6 +195,7 @@ impl Authority {
         let number = generation.number;
         let next = State { generations: vec![generation], numbers: number, sequence: state.sequence };
         self.commit(&mut state, next).await?;
+        self.source.adopted().await?;
         Ok(vec![Change::Activated { generation: number }])
     }
 

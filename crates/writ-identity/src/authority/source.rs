@@ -135,12 +135,12 @@ impl Source {
         }
     }
 
-    /// Forgets keys that are reused from one intermediate to the next, because they may be known to others.
+    /// Forgets the key that signs one intermediate after the other, because it may be known to others. Where it is
+    /// an upstream's, that is the upstream's to do.
     pub(super) async fn forget(&self) -> Result<(), Error> {
         match self.settings {
             CaSettings::Own { .. } => own::forget(self).await,
-            CaSettings::Csr { .. } => csr::forget(self).await,
-            CaSettings::File { .. } | CaSettings::Vault(_) => Ok(()),
+            CaSettings::File { .. } | CaSettings::Csr { .. } | CaSettings::Vault(_) => Ok(()),
         }
     }
 

@@ -97,7 +97,9 @@ pub fn wit(token: &str, bundles: &Bundles, now: Timestamp) -> Result<JwtClaims, 
 
 fn subject(claims: &Map<String, Value>) -> Result<SpiffeId, Invalid> {
     let text = claims.get("sub").and_then(Value::as_str).ok_or(Invalid::Claim("`sub` is missing"))?;
-    SpiffeId::new(text).map_err(|_| Invalid::Subject("is not one"))
+    let id = SpiffeId::new(text).map_err(|_| Invalid::Subject("is not one"))?;
+    // The id of a trust domain itself names no workload.
+    if id.path().is_empty() { Err(Invalid::Subject("has no path")) } else { Ok(id) }
 }
 
 fn audiences(claims: &Map<String, Value>) -> Result<Vec<String>, Invalid> {

@@ -209,6 +209,7 @@ fn the_subject_is_a_spiffe_id_of_a_trusted_domain() {
     for (subject, reason) in [
         (json!("alice"), Invalid::Subject("is not one")),
         (json!("spiffe://example.org/a/"), Invalid::Subject("is not one")),
+        (json!("spiffe://example.org"), Invalid::Subject("has no path")),
         (json!("spiffe://example.org/%61"), Invalid::Subject("is not one")),
         (json!("spiffe://other.org/a"), Invalid::UnknownTrustDomain),
         (json!("spiffe://example.org.evil/a"), Invalid::UnknownTrustDomain),
@@ -369,6 +370,42 @@ async fn nothing_is_issued_beyond_its_limit_or_for_others() {
     for nobody in [&[][..], &[String::new()]] {
         assert!(matches!(issuer.jwt(&id, nobody, far), Err(Error::Claims { .. })));
     }
+}
+
+#[tokio::test]
+async fn no_bit_of_a_token_or_chain_can_be_changed() {
+    let (node, authority) = example().await;
+    let (id, limit) = (workload("example.org"), node.in_an_hour());
+    let bundles = authority.bundles().borrow().clone();
+    let token = authority.issuer().jwt(&id, &["a".to_owned()], limit).unwrap();
+    let good = token.token.expose().as_bytes();
+    for at in 0..good.len() {
+        for flip in [1, 2, 0x20] {
+            let mut bad = good.to_vec();
+            bad[at] ^= flip;
+            let bad = String::from_utf8(bad).unwrap();
+            assert!(validate::jwt(&bad, "a", &bundles, node.now()).is_err(), "{at} {flip}: {bad}");
+        }
+    }
+    let good = authority.issuer().x509(&id, limit).unwrap().chain;
+    validate::x509(&good, &bundles, node.now()).unwrap();
+    for which in 0..good.len() {
+        for at in 0..good[which].len() {
+            let mut der = good[which].to_vec();
+            der[at] ^= 1;
+            let mut bad = good.clone();
+            bad[which] = der.into();
+            assert!(validate::x509(&bad, &bundles, node.now()).is_err(), "{which} {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_too_long_to_be_read_is_not_signed() {
+    let (node, authority) = example().await;
+    let audiences: Vec<String> = (0..4_000).map(|n| format!("https://{n}.example.com")).collect();
+    let refused = authority.issuer().jwt(&workload("example.org"), &audiences, node.in_an_hour());
+    assert!(matches!(refused, Err(Error::Claims { .. })));
 }
 
 #[tokio::test]

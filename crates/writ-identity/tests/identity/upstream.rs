@@ -130,7 +130,9 @@ async fn files_that_do_not_fit_leave_the_issuer_without_keys() {
 }
 
 /// What an operator does: signs the request with OpenSSL, as an intermediate that may sign leaves.
-fn sign_request(folder: &Path, days: &str) {
+fn sign_request(node: &Node, folder: &Path, days: &str) {
+    // OpenSSL has the real time, which has gone on since the node's clock was set.
+    node.clock.advance(Duration::from_mins(1));
     write(&folder.join("ext"), b"basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectAltName=URI:spiffe://example.org\n");
     openssl(folder, &["req", "-in", "request.pem", "-verify", "-noout"]).unwrap();
     openssl(
@@ -182,7 +184,7 @@ async fn an_operator_signs_the_request_and_the_next_one_too() {
     let shown = openssl(at, &["req", "-in", "request.pem", "-noout", "-text"]).unwrap();
     assert!(shown.contains("URI:spiffe://example.org") && shown.contains("CA:TRUE"), "{shown}");
 
-    sign_request(at, "10");
+    sign_request(&node, at, "10");
     let changes = authority.tick(node.now()).await.unwrap();
     assert!(
         matches!(changes[..], [Change::Prepared { .. }, Change::Activated { generation: 1 }]),
@@ -196,7 +198,7 @@ async fn an_operator_signs_the_request_and_the_next_one_too() {
     assert!(matches!(authority.tick(node.now()).await.unwrap()[..], [Change::Waiting { .. }]));
     assert_ne!(std::fs::read(at.join("request.pem")).unwrap(), asked);
     issues(&node, &authority, 3);
-    sign_request(at, "19");
+    sign_request(&node, at, "19");
     assert!(matches!(
         authority.tick(node.now()).await.unwrap()[..],
         [Change::Prepared { generation: 2, .. }]
@@ -204,6 +206,31 @@ async fn an_operator_signs_the_request_and_the_next_one_too() {
     node.clock.advance(Duration::from_hours(1));
     assert_eq!(authority.tick(node.now()).await.unwrap(), [Change::Activated { generation: 2 }]);
     issues(&node, &authority, 3);
+}
+
+#[tokio::test]
+async fn replacing_waits_for_the_operator_and_changes_nothing_until_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    authorities(at, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    let toml = format!(
+        "[identity]\nca = \"csr\"\n[identity.csr]\nrequest = \"{0}/request.pem\"\ncertificate = \"{0}/answer.pem\"\n",
+        at.display()
+    );
+    let node = Node::new("example.org", &toml);
+    let authority = node.open().await;
+    sign_request(&node, at, "10");
+    authority.tick(node.now()).await.unwrap();
+    let before = authority.bundles().borrow().clone();
+    let token =
+        authority.issuer().jwt(&workload("example.org"), &["a".to_owned()], node.in_an_hour()).unwrap();
+    assert!(matches!(authority.replace(node.now()).await.unwrap()[..], [Change::Waiting { .. }]));
+    assert_eq!(*authority.bundles().borrow(), before);
+    sign_request(&node, at, "10");
+    assert_eq!(authority.replace(node.now()).await.unwrap(), [Change::Activated { generation: 2 }]);
+    issues(&node, &authority, 3);
+    let bundles = authority.bundles().borrow().clone();
+    assert!(validate::jwt(token.token.expose(), "a", &bundles, node.now()).is_err());
 }
 
 #[tokio::test]
