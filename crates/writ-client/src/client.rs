@@ -7,10 +7,11 @@ use http::HeaderValue;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use writ_control::api::{
-    self, ActionQuery, Checkpoint, Checks, LogQuery, Nothing, Operation, PolicyView, Reloaded, Revoked,
-    SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef, Sessions, Status, Story,
+    self, ActionQuery, Agents, Approval, Approved, Checkpoint, Checks, LogQuery, LoggedOut, Login,
+    LoginBegun, LoginFinish, LoginState, Nothing, Operation, PolicyView, Reloaded, Revocation, Revoked,
+    SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, Sessions, Status, Story, Who, Whose,
 };
-use writ_core::{ActionId, Layout, Secret, SecretName, ServiceName, SessionId};
+use writ_core::{ActionId, Layout, Secret, SecretName, ServiceName};
 
 use crate::error::ClientError;
 use crate::leaves::Leaves;
@@ -43,9 +44,39 @@ impl Client {
         self.call(Operation::RunList, &Nothing {}).await
     }
 
-    /// Ends a session and cuts what it has open.
-    pub async fn session_revoke(&self, session: SessionId) -> Result<Revoked, ClientError> {
-        self.call(Operation::SessionRevoke, &SessionRef { session }).await
+    /// Ends sessions and cuts what they have open.
+    pub async fn revoke(&self, whose: Whose) -> Result<Revoked, ClientError> {
+        self.call(Operation::Revoke, &Revocation { whose }).await
+    }
+
+    /// Begins to sign in.
+    pub async fn human_login(&self, ask: &Login) -> Result<LoginBegun, ClientError> {
+        self.call(Operation::HumanLogin, ask).await
+    }
+
+    /// Goes on with a sign-in.
+    pub async fn human_finish(&self, ask: &LoginFinish) -> Result<LoginState, ClientError> {
+        self.call(Operation::HumanFinish, ask).await
+    }
+
+    /// Who am I?
+    pub async fn human_whoami(&self) -> Result<Who, ClientError> {
+        self.call(Operation::HumanWhoami, &Nothing {}).await
+    }
+
+    /// Signs out.
+    pub async fn human_logout(&self) -> Result<LoggedOut, ClientError> {
+        self.call(Operation::HumanLogout, &Nothing {}).await
+    }
+
+    /// The agents in force.
+    pub async fn agent_list(&self) -> Result<Agents, ClientError> {
+        self.call(Operation::AgentList, &Nothing {}).await
+    }
+
+    /// Trusts a digest that is held.
+    pub async fn agent_approve(&self, ask: &Approval) -> Result<Approved, ClientError> {
+        self.call(Operation::AgentApprove, ask).await
     }
 
     /// Reads the evidence.

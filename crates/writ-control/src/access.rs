@@ -4,13 +4,15 @@ use crate::api::Operation;
 use crate::fault::{Class, Fault};
 use crate::peer::Caller;
 
-/// Who may call an operation. A governed process may call none, save the last step of its own beginning.
+/// Who may call an operation. A governed process may start a sub-agent, and take the last step of its own beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Any user of the host; the answer is the same for all.
     Everyone,
     /// Any user, for what is their own; administrators for everything.
     Own,
+    /// As `Own`; and a governed process may ask it too: it thereby starts a sub-agent, if its own agent may.
+    Starter,
     /// Root and the members of the administrators' group.
     Administrators,
     /// Whoever had `run.open` answered on this same connection. It is governed by then.
@@ -39,6 +41,7 @@ pub struct Clearance {
     caller: Caller,
     operation: Operation,
     scope: Scope,
+    governed: bool,
 }
 
 impl Clearance {
@@ -50,6 +53,11 @@ impl Clearance {
     /// What was cleared.
     pub fn operation(&self) -> Operation {
         self.operation
+    }
+
+    /// Whether the caller is in a run.
+    pub fn is_governed(&self) -> bool {
+        self.governed
     }
 
     /// What may be seen and touched.
@@ -84,8 +92,8 @@ pub enum Standing {
     Governed,
 }
 
-/// Applies the operation's rule. A governed caller is told no, whoever it is, so that an agent cannot open, read or
-/// end anything.
+/// Applies the operation's rule. A governed caller is told no, whoever it is, so that an agent cannot read or end
+/// anything, and starts only what its registration names.
 pub fn clear(
     access: &Access,
     operation: Operation,
@@ -100,6 +108,11 @@ pub fn clear(
         Standing::Opening if !opener => {
             return Err(denied("the run on this connection is not ready"));
         }
+        // Scope and rights are the run's: who started it may be an administrator, the run is not.
+        Standing::Governed if operation.rule() == Rule::Starter => {
+            let scope = Scope::Uid(caller.uid());
+            return Ok(Clearance { caller: caller.clone(), operation, scope, governed: true });
+        }
         Standing::Governed => {
             let fault = denied("a governed process may not call the daemon");
             return Err(fault.hint("ask from outside the run"));
@@ -109,13 +122,13 @@ pub fn clear(
     let administrator = access.is_administrator(caller);
     let scope = match operation.rule() {
         _ if administrator => Scope::All,
-        Rule::Everyone | Rule::Own | Rule::Opener => Scope::Uid(caller.uid()),
+        Rule::Everyone | Rule::Own | Rule::Starter | Rule::Opener => Scope::Uid(caller.uid()),
         Rule::Administrators => {
             return Err(denied(format!("`{operation}` is for root and the administrators' group"))
                 .hint("ask an administrator, or run the command with sudo"));
         }
     };
-    Ok(Clearance { caller: caller.clone(), operation, scope })
+    Ok(Clearance { caller: caller.clone(), operation, scope, governed: false })
 }
 
 fn denied(message: impl Into<String>) -> Fault {

@@ -9,21 +9,27 @@
 //! Unknown members of a request are refused; those of an answer are ignored, so that an older client understands a
 //! newer daemon. Times are RFC 3339 in UTC. No type here holds a secret's value.
 
+mod agent;
 mod catalog;
 mod daemon;
 mod evidence;
+mod human;
 mod operation;
 mod run;
 mod time;
 
+pub use agent::{AgentRow, Agents, Approval, Approved};
 pub use catalog::{
     CredentialView, OperationView, PolicyText, PolicyView, Secrets, ServiceDetail, ServiceQuery, ServiceRow,
     Services,
 };
 pub use daemon::{Check, CheckState, Checks, FileProblem, Reloaded, Status};
 pub use evidence::{ActionQuery, Checkpoint, LeafText, LogQuery, Story};
+pub use human::{
+    LoggedOut, Login, LoginBegun, LoginFinish, LoginPlace, LoginState, Revocation, Revoked, Who, Whose,
+};
 pub use operation::Operation;
-pub use run::{Ask, Prepared, Revoked, RunOpen, RunOpened, SecretRef, SessionRef, SessionRow, Sessions};
+pub use run::{Ask, Prepared, RunOpen, RunOpened, SecretRef, SessionRow, Sessions};
 pub use time::{Time, TimeError};
 
 use serde::{Deserialize, Serialize};

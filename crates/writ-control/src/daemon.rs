@@ -9,9 +9,9 @@ use writ_gate::BoxFuture;
 
 use crate::access::Clearance;
 use crate::api::{
-    ActionQuery, Checkpoint, Checks, LogQuery, Nothing, PolicyView, Prepared, Reloaded, Revoked, RunOpen,
-    RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef, Sessions, Status,
-    Story,
+    ActionQuery, Agents, Approval, Approved, Checkpoint, Checks, LogQuery, LoggedOut, Login, LoginBegun,
+    LoginFinish, LoginState, Nothing, PolicyView, Prepared, Reloaded, Revocation, Revoked, RunOpen,
+    RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, Sessions, Status, Story, Who,
 };
 use crate::fault::Fault;
 use crate::peer::Caller;
@@ -47,12 +47,26 @@ pub trait Daemon: Send + Sync + 'static {
     /// Is it ready, and in what state?
     fn status<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Status>;
     /// Adopts the calling process through its pidfd: it is in a new run's cgroup and labelled in the kernel when this
-    /// completes, and has no session. Fails if the process has ended, or is governed already.
+    /// completes, and has no session. Fails if the process has ended. One that is governed already
+    /// ([`Clearance::is_governed`]) becomes a sub-agent, if its agent may start that one, and is refused otherwise.
     fn run_open<'a>(&'a self, by: &'a Clearance, ask: RunOpen) -> Answer<'a, (Prepared, Box<dyn Opening>)>;
     /// The live sessions within the scope, oldest first.
     fn run_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Sessions>;
-    /// Ends a session within the scope and cuts what it has open (G7).
-    fn session_revoke<'a>(&'a self, by: &'a Clearance, ask: SessionRef) -> Answer<'a, Revoked>;
+    /// Ends the sessions within the scope that are meant, and cuts what they have open (G7). None is a fault only if one
+    /// session or run was named.
+    fn revoke<'a>(&'a self, by: &'a Clearance, ask: Revocation) -> Answer<'a, Revoked>;
+    /// Begins to sign the caller in. What is kept of it belongs to their uid and login session.
+    fn human_login<'a>(&'a self, by: &'a Clearance, ask: Login) -> Answer<'a, LoginBegun>;
+    /// Goes on with a sign-in that the same caller began; others are told that there is none.
+    fn human_finish<'a>(&'a self, by: &'a Clearance, ask: LoginFinish) -> Answer<'a, LoginState>;
+    /// Who the caller is, to the kernel and to the issuer that they signed in at.
+    fn human_whoami<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Who>;
+    /// Signs the caller out: revokes what the issuer gave, and ends their sessions.
+    fn human_logout<'a>(&'a self, by: &'a Clearance) -> Answer<'a, LoggedOut>;
+    /// The agents in force.
+    fn agent_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Agents>;
+    /// Trusts a digest that is held for an agent.
+    fn agent_approve<'a>(&'a self, by: &'a Clearance, ask: Approval) -> Answer<'a, Approved>;
     /// Reads the evidence within the scope: events of the caller's own sessions only, unless the scope is all.
     fn log_query<'a>(&'a self, by: &'a Clearance, ask: LogQuery) -> Answer<'a, LeafStream>;
     /// The story of one action within the scope.

@@ -41,7 +41,7 @@ mod problem;
 mod setting;
 mod table;
 
-pub use doc::{Absent, KeyDoc, reference};
+pub use doc::{Absent, KeyDoc, join, reference};
 pub use problem::{Place, Problem, Problems};
 pub use setting::{Setting, Value, Wrong};
 pub use table::{Placed, Table};

@@ -336,7 +336,7 @@ events! {
     }
     /// A human is no longer signed in.
     "human.signed_out" HumanSignedOut {
-        /// Why: `asked`, `refused` (the issuer refreshed no more), `expired`, `signal`.
+        /// Why: `signed_out`, `replaced`, `refused` (the issuer refreshed no more), `expired`, `signalled`, `revoked`.
         cause: String,
         /// Who.
         human: HumanId,
@@ -345,7 +345,7 @@ events! {
     }
     /// An issuer said something about a human (Shared Signals).
     "human.signal" HumanSignal {
-        /// The event's type, as a URI.
+        /// What happened, in the word of CAEP or RISC: `session-revoked`, `account-disabled`, ...
         event: String,
         /// Whom it names; absent if it names nobody who is known here.
         human: Option<HumanId>,
@@ -369,11 +369,11 @@ events! {
     }
     /// An authority of the trust domain was made or changed its state.
     "identity.authority" IdentityAuthority {
-        /// When it ends.
-        expires_us: Timestamp,
-        /// SHA-256 of its public key, hex.
-        key_sha256: String,
-        /// `prepared`, `active`, `retired`, `removed`.
+        /// When it ends, told when it is prepared.
+        expires_us: Option<Timestamp>,
+        /// Which one; they are counted from the trust domain's first.
+        generation: u64,
+        /// `prepared` (published, signs nothing yet), `active`, `removed` (nothing that it signed is alive).
         state: String,
     }
     /// A digest was pinned for an agent, by trust on first use or because somebody approved it.
@@ -688,13 +688,13 @@ mod tests {
             (
                 "human.signal",
                 json!({"jti": "1", "issuer": "https://id.test", "human": "oidc:https://id.test#ann",
-                "event": "https://schemas.openid.net/secevent/caep/event-type/session-revoked"}),
+                "event": "session-revoked"}),
             ),
             (
                 "identity.issued",
                 json!({"serial": "01", "form": "jwt-svid", "expires_us": 9, "audience": ["x"], "actor": actor()}),
             ),
-            ("identity.authority", json!({"state": "active", "key_sha256": "00", "expires_us": 9})),
+            ("identity.authority", json!({"state": "active", "generation": 2, "expires_us": 9})),
             ("agent.pinned", json!({"uid": 0, "digest": "00", "agent": "coder"})),
             (
                 "agent.refused",

@@ -167,6 +167,11 @@ impl Session {
         self.token.cancelled().await;
     }
 
+    /// Cancelled when the session ends. Cancelling it ends nothing.
+    pub fn token(&self) -> CancellationToken {
+        self.token.child_token()
+    }
+
     /// Who acts and for whom, as records say it.
     pub fn actor(&self) -> Actor {
         let facts = &self.facts;

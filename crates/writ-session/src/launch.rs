@@ -84,6 +84,10 @@ pub struct Prepared {
     pub certificates: Certificates,
     /// Further variables, such as the run's id.
     pub variables: BTreeMap<String, String>,
+    /// Whether the caller is in a run already: the new one is a sub-agent's, and keeps the namespaces, mounts and filter
+    /// of its parent.
+    #[serde(default)]
+    pub nested: bool,
 }
 
 impl Prepared {
@@ -102,9 +106,15 @@ impl Prepared {
             home: user.home,
             become_user,
             terms: agent.terms.clone(),
-            hide: vec![layout.control_socket(), layout.holder_socket()],
+            // Who may start others asks the daemon.
+            hide: if agent.may_start.is_empty() {
+                vec![layout.control_socket(), layout.holder_socket()]
+            } else {
+                vec![layout.holder_socket()]
+            },
             certificates,
             variables: BTreeMap::new(),
+            nested: false,
         })
     }
 }
@@ -262,6 +272,11 @@ fn apply(plan: &Plan) -> Result<(), LaunchError> {
     }
     if rustix::process::geteuid().is_root() || rustix::process::getuid().is_root() {
         return Err(LaunchError::Root);
+    }
+    if plan.nested {
+        // Its parent was confined, and nothing of that can be undone.
+        syscall::default_signals();
+        return privilege::drop_all();
     }
     let isolated = namespace::enter(plan)?;
     syscall::default_signals();

@@ -79,6 +79,7 @@ impl World {
                     truststore: None,
                 },
                 variables: [("WRIT_RUN".to_owned(), "R".to_owned())].into(),
+                nested: false,
             },
             dir,
         };

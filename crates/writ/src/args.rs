@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use writ_core::units::Span;
-use writ_core::{ActionId, AgentName, HumanId, SecretName, ServiceName, SessionId};
+use writ_core::{ActionId, AgentName, Grant, HumanId, RunId, SecretName, ServiceName, SessionId};
 
 /// Runtime IAM for AI agents: start agents, see what they did, and say what they may do.
 #[derive(Debug, Parser)]
@@ -65,12 +65,18 @@ pub(crate) enum Command {
     Reload,
     /// Show the daemon's state. Ends with 1 if it is not ready.
     Status,
-    /// End a session and cut what it has open.
-    Revoke {
-        /// The session, as `writ ps` names it.
-        #[arg(value_name = "SESSION")]
-        session: SessionId,
-    },
+    /// End sessions and cut what they have open.
+    #[command(subcommand)]
+    Revoke(Revoke),
+    /// Sign in, so that runs started from this login act for you as your identity provider knows you.
+    Login(Login),
+    /// Sign out; sessions that acted for you end.
+    Logout,
+    /// Show who you are to Writ.
+    Whoami,
+    /// List agents, and approve what is held for them.
+    #[command(subcommand)]
+    Agent(Agent),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -93,12 +99,68 @@ pub(crate) struct Run {
     /// What it is for; recorded, and policies can ask for it.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) purpose: String,
+    /// Narrow it to this, as in `github:acme/site:read`; may be given more than once. Policy must permit it all the same.
+    #[arg(long = "grant", value_name = "GRANT")]
+    pub(crate) grants: Vec<Grant>,
     /// How long it may last at most, as in `1h`.
     #[arg(long, value_name = "TIME")]
     pub(crate) ttl: Option<Span>,
     /// The program and its arguments.
     #[arg(value_name = "COMMAND", required = true, last = true, num_args = 1..)]
     pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Revoke {
+    /// End one session.
+    Session {
+        /// The session, as `writ ps` names it.
+        #[arg(value_name = "SESSION")]
+        session: SessionId,
+    },
+    /// End every session of a run.
+    Run {
+        /// The run, as `writ ps --json` names it.
+        #[arg(value_name = "RUN")]
+        run: RunId,
+    },
+    /// End every session of an agent.
+    Agent {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        agent: AgentName,
+    },
+    /// End every session of a human.
+    Human {
+        /// Who, as in `unix:alice` or `oidc:ISSUER#SUBJECT`.
+        #[arg(value_name = "HUMAN")]
+        human: HumanId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// The issuer, as the configuration names it; may be left out if there is one only.
+    #[arg(value_name = "ISSUER")]
+    pub(crate) issuer: Option<String>,
+    /// Show a code to type in a browser elsewhere, instead of opening one here.
+    #[arg(long)]
+    pub(crate) device: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// List the agents that the daemon has in force.
+    List,
+    /// Trust a program or script that changed since it was first used.
+    Approve {
+        /// The agent.
+        #[arg(value_name = "NAME")]
+        agent: AgentName,
+        /// The digest, as `writ agent list` shows it, or the beginning of it.
+        #[arg(value_name = "DIGEST")]
+        digest: String,
+    },
 }
 
 #[derive(Debug, Args)]

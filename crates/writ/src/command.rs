@@ -1,7 +1,9 @@
 //! One file per command, or per group of them.
 
+mod agent;
 mod doctor;
 mod generate;
+mod human;
 mod log;
 mod policy;
 mod run;
@@ -37,7 +39,11 @@ pub(crate) fn execute(arguments: Arguments, output: &mut Output) -> Result<ExitC
         Command::Doctor => wait(doctor::doctor(layout, client, output)),
         Command::Reload => wait(status::reload(client, output)),
         Command::Status => wait(status::status(client, output)),
-        Command::Revoke { session } => wait(session::revoke(client, session, output)),
+        Command::Revoke(whose) => wait(session::revoke(client, whose, output)),
+        Command::Login(ask) => wait(human::login(client, ask, output)),
+        Command::Logout => wait(human::logout(client, output)),
+        Command::Whoami => wait(human::whoami(client, output)),
+        Command::Agent(ask) => wait(agent::agent(client, ask, output)),
         Command::Completions { shell } => generate::completions(shell, output),
         Command::Man { folder } => generate::manual(&folder, output),
     }

@@ -84,6 +84,32 @@ fn what(event: &Event) -> String {
             )
         }
         Event::SessionEnded(e) => format!("session {} {}", e.actor.session, e.cause),
+        Event::SessionJoined(_)
+        | Event::RevocationOrdered(_)
+        | Event::HumanSignedIn(_)
+        | Event::HumanSignedOut(_)
+        | Event::HumanSignal(_)
+        | Event::IdentityIssued(_)
+        | Event::IdentityAuthority(_)
+        | Event::AgentPinned(_)
+        | Event::AgentRefused(_) => identity(event),
+        Event::ProcessExecuted(e) => format!("`{}` (pid {}, parent {})", e.exe, e.process.pid, e.parent),
+        Event::ConnectionRefused(e) => {
+            format!("{} to {}: {}: {}", e.transport, e.destination, e.reason.code(), e.reason.public_text())
+        }
+        Event::ActionRefused(e) => {
+            let request = e.request.as_ref().map_or_else(|| "request".to_owned(), request);
+            format!("{request}: {}: {} [{}]", e.reason.code(), e.reason.public_text(), e.action)
+        }
+        Event::ActionIntended(e) => format!("{} [{}]", request(&e.request), e.action),
+        Event::ActionClosed(e) => closed(e),
+    }
+}
+
+/// Of who is who, and until when.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds have their words in `what`")]
+fn identity(event: &Event) -> String {
+    match event {
         Event::SessionJoined(e) => {
             format!("session {} below {}, until {}", e.actor.session, e.below, local(e.expires_us))
         }
@@ -107,7 +133,8 @@ fn what(event: &Event) -> String {
             )
         }
         Event::IdentityAuthority(e) => {
-            format!("key {} {}, until {}", short(&e.key_sha256), e.state, local(e.expires_us))
+            let until = e.expires_us.map_or_else(String::new, |at| format!(", until {}", local(at)));
+            format!("keys of generation {} {}{until}", e.generation, e.state)
         }
         Event::AgentPinned(e) => format!("{}: {}{}", e.agent, short(&e.digest), by(e.uid)),
         Event::AgentRefused(e) => {
@@ -115,16 +142,7 @@ fn what(event: &Event) -> String {
                 e.agent.as_ref().map_or_else(|| "no agent".to_owned(), |agent| format!("not {agent}"));
             format!("`{}` (pid {}, uid {}) is {agent}: {}", e.exe, e.process.pid, e.uid, e.reason.code())
         }
-        Event::ProcessExecuted(e) => format!("`{}` (pid {}, parent {})", e.exe, e.process.pid, e.parent),
-        Event::ConnectionRefused(e) => {
-            format!("{} to {}: {}: {}", e.transport, e.destination, e.reason.code(), e.reason.public_text())
-        }
-        Event::ActionRefused(e) => {
-            let request = e.request.as_ref().map_or_else(|| "request".to_owned(), request);
-            format!("{request}: {}: {} [{}]", e.reason.code(), e.reason.public_text(), e.action)
-        }
-        Event::ActionIntended(e) => format!("{} [{}]", request(&e.request), e.action),
-        Event::ActionClosed(e) => closed(e),
+        other => other.kind().to_owned(),
     }
 }
 

@@ -120,6 +120,13 @@ impl Output {
         }
     }
 
+    /// What the human must do for the command to go on. Said on stderr, with `--json` too.
+    pub(crate) fn ask(&mut self, text: &str) {
+        // If what was printed before cannot be shown, this is still to be said.
+        let _shown = self.flush();
+        text.lines().for_each(|line| complain(&printable(line)));
+    }
+
     /// What went wrong.
     pub(crate) fn failure(&mut self, failure: &Failure) {
         // What was printed before it is shown before it; if that fails too, this is still the thing to say.

@@ -136,6 +136,7 @@ fn asking_the_daemon() {
         script("log.txt", &fixture);
         script("catalog.txt", &fixture);
         script("state.txt", &fixture);
+        script("people.txt", &fixture);
     }
 }
 

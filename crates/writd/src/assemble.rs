@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,18 +26,20 @@ use writ_core::{Clock, IdSource, Layout};
 use writ_evidence::{Log, LogSettings};
 use writ_gate::{Gate, Ports, Record};
 use writ_host::{SystemClock, SystemIds, durable};
+use writ_human::Ended;
 use writ_policy::Engine;
 use writ_proxy::{Authorities, Relay, RelaySettings};
-use writ_session::Registry;
+use writ_session::{Attestors, Pins, Registry, Runtimes, Sources};
 
 use crate::configuration::Configuration;
 use crate::control::Control;
 use crate::crossing::{Hands, Lookups, Questioners};
 use crate::holder::Sockets;
+use crate::people::Endings;
 use crate::settings::Settings;
 use crate::tallies::Tallies;
 use crate::world::World;
-use crate::{destinations, kernel, notify, reload, runs};
+use crate::{destinations, identity, kernel, notify, people, reload, runs};
 
 /// What the environment says, read once.
 #[derive(Debug, Default)]
@@ -50,7 +53,7 @@ pub(crate) struct Surroundings {
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surroundings) -> Result<()> {
     let configuration = Configuration::read(&layout).map_err(crate::Refused::Configuration)?;
-    let (world, events) = build(layout, settings, configuration, &surroundings)?;
+    let (world, events, endings) = build(layout, settings, configuration, &surroundings).await?;
     let sockets = Sockets::obtain(&world.layout.holder_socket())?;
     world.capture.set_ports(sockets.relay_port()?, sockets.resolver_port()?)?;
     announce(&world).await?;
@@ -58,8 +61,12 @@ pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surr
 
     let mut tasks = JoinSet::new();
     doors(&world, sockets, &mut tasks)?;
+    identity::doors(&world, &mut tasks).await?;
     tasks.spawn(kernel::record(Arc::clone(&world), events));
     tasks.spawn(runs::expire(Arc::clone(&world)));
+    tasks.spawn(identity::turn(Arc::clone(&world)));
+    tasks.spawn(people::follow(Arc::clone(&world), endings));
+    tasks.spawn(people::tend(Arc::clone(&world)));
     let reader = Arc::clone(&world);
     tasks.spawn(async move {
         tokio::select! { () = reader.events.run() => {}, () = reader.stop.cancelled() => {} }
@@ -74,21 +81,16 @@ pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surr
 }
 
 /// Builds every part; nothing is served yet.
-fn build(
+async fn build(
     layout: Layout,
     settings: Settings,
     configuration: Configuration,
     surroundings: &Surroundings,
-) -> Result<(Arc<World>, tokio::sync::mpsc::Receiver<KernelEvent>)> {
+) -> Result<(Arc<World>, Receiver<KernelEvent>, UnboundedReceiver<Ended>)> {
     folders(&layout)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdSource> = Arc::new(SystemIds::default());
-    let log_settings = LogSettings {
-        dir: layout.evidence(),
-        origin: format!("{}/evidence", settings.trust_domain),
-        key_file: layout.state().join("evidence.key"),
-    };
-    let log = Log::open(log_settings, Arc::clone(&clock)).context("the evidence log cannot be opened")?;
+    let log = open_log(&layout, &settings, &clock)?;
     let tallies = Arc::new(Tallies::new(log.recorder()));
     let record: Arc<dyn Record> = Arc::clone(&tallies) as _;
 
@@ -97,6 +99,10 @@ fn build(
     let events = Arc::new(events);
 
     let store = Arc::new(Store::open(layout.secrets(), store_key(&layout, surroundings)?)?);
+    let bundles = layout.state().join("bundles.json");
+    let identity = identity::open(&settings, &store, &clock, &ids, bundles).await?;
+    let (tell, told) = Endings::new(Arc::clone(&record));
+    let people = people::open(&settings, &store, (&clock, &ids), tell).await?;
     let catalog = Arc::new(CatalogStore::new(configuration.services.clone()));
     let engine = Arc::new(Engine::new(Arc::clone(&configuration.policies)));
     let names = Arc::new(Names::new());
@@ -105,6 +111,9 @@ fn build(
         writ_session::Ports { record: Arc::clone(&record), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
     let registry = Registry::new(layout.sessions(), settings.trust_domain.clone(), session_ports)?;
     let registry = Arc::new(registry);
+
+    let attestors = Attestors::new(sources(&clock));
+    let pins = Pins::new(layout.state().join("pins"), Arc::clone(&clock))?;
 
     let gate = Gate::new(Ports {
         identify: Arc::clone(&registry) as _,
@@ -116,19 +125,14 @@ fn build(
         ids: Arc::clone(&ids),
     });
     let authorities = Arc::new(Authorities::new(Arc::clone(&clock), Arc::clone(&ids)));
-    let hands = Hands {
-        capture: Arc::clone(&capture),
-        events: Arc::clone(&events),
-        names: Arc::clone(&names),
-        clock: Arc::clone(&clock),
-        ids: Arc::clone(&ids),
-    };
-    let relay = Relay::new(RelaySettings::default(), gate, Arc::new(hands), Arc::clone(&authorities));
+    let hands = Arc::new(Hands::new((&capture, &events, &names), (&clock, &ids)));
+    let relay = Relay::new(RelaySettings::default(), gate, hands, Arc::clone(&authorities));
     let started = clock.now();
     let world = World {
         layout,
         settings,
         clock,
+        ids,
         log,
         record,
         tallies,
@@ -139,6 +143,10 @@ fn build(
         engine,
         store,
         registry,
+        attestors,
+        pins,
+        identity,
+        people,
         authorities,
         relay,
         configuration: ArcSwap::from_pointee(configuration),
@@ -148,7 +156,27 @@ fn build(
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
-    Ok((Arc::new(world), receiver))
+    Ok((Arc::new(world), receiver, told))
+}
+
+/// Opens the log; recovery runs, as at every start.
+fn open_log(layout: &Layout, settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Log> {
+    let log_settings = LogSettings {
+        dir: layout.evidence(),
+        origin: format!("{}/evidence", settings.trust_domain),
+        key_file: layout.state().join("evidence.key"),
+    };
+    Log::open(log_settings, Arc::clone(clock)).context("the evidence log cannot be opened")
+}
+
+/// Where attestors ask, beside the kernel.
+fn sources(clock: &Arc<dyn Clock>) -> Sources {
+    Sources {
+        clock: Arc::clone(clock),
+        packages: "/var/lib/dpkg".into(),
+        runtimes: Runtimes::default(),
+        kubelet: None,
+    }
 }
 
 /// Makes the folders that everything below is kept in.

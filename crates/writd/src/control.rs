@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use writ_capture::Feature;
 use writ_control::api::{
-    ActionQuery, Check, CheckState, Checkpoint, Checks, LogQuery, Nothing, PolicyText, PolicyView, Prepared,
-    Reloaded, Revoked, RunOpen, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRef,
-    SessionRow, Sessions, Status, Story,
+    ActionQuery, Agents, Approval, Approved, Check, CheckState, Checkpoint, Checks, LogQuery, LoggedOut,
+    Login, LoginBegun, LoginFinish, LoginState, Nothing, PolicyText, PolicyView, Prepared, Reloaded,
+    Revocation, Revoked, RunOpen, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRow,
+    Sessions, Status, Story, Who,
 };
 use writ_control::{Answer, Caller, Class, Clearance, Daemon, Fault, LeafStream, Opening};
 use writ_core::event::{SecretRemoved, SecretSet};
 use writ_core::{Secret, SecretName};
-use writ_gate::Cause;
 use writ_session::Live;
 
 use crate::world::World;
-use crate::{evidence, reload, runs};
+use crate::{agents, evidence, people, reload, runs};
 
 /// The daemon as the control server knows it.
 pub(crate) struct Control(pub(crate) Arc<World>);
@@ -42,15 +42,32 @@ impl Daemon for Control {
         })
     }
 
-    fn session_revoke<'a>(&'a self, by: &'a Clearance, ask: SessionRef) -> Answer<'a, Revoked> {
-        Box::pin(async move {
-            let live =
-                self.0.registry.find(ask.session).filter(|live| by.covers(live.session.facts().human.uid));
-            let live = live.ok_or_else(|| Fault::missing("live session", &ask.session))?;
-            let connections = count(self.0.relay.connections_of(ask.session));
-            self.0.registry.end(live.session.facts().id, Cause::Revoked).map_err(|error| failed(&error))?;
-            Ok(Revoked { connections, session: ask.session })
-        })
+    fn revoke<'a>(&'a self, by: &'a Clearance, ask: Revocation) -> Answer<'a, Revoked> {
+        Box::pin(people::revoke(&self.0, by, ask.whose))
+    }
+
+    fn human_login<'a>(&'a self, by: &'a Clearance, ask: Login) -> Answer<'a, LoginBegun> {
+        Box::pin(people::login(&self.0, by, ask))
+    }
+
+    fn human_finish<'a>(&'a self, by: &'a Clearance, ask: LoginFinish) -> Answer<'a, LoginState> {
+        Box::pin(people::finish(&self.0, by, ask))
+    }
+
+    fn human_whoami<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Who> {
+        Box::pin(people::whoami(&self.0, by))
+    }
+
+    fn human_logout<'a>(&'a self, by: &'a Clearance) -> Answer<'a, LoggedOut> {
+        Box::pin(people::logout(&self.0, by))
+    }
+
+    fn agent_list<'a>(&'a self, _by: &'a Clearance) -> Answer<'a, Agents> {
+        Box::pin(agents::list(&self.0))
+    }
+
+    fn agent_approve<'a>(&'a self, by: &'a Clearance, ask: Approval) -> Answer<'a, Approved> {
+        Box::pin(agents::approve(&self.0, by, ask))
     }
 
     fn log_query<'a>(&'a self, by: &'a Clearance, ask: LogQuery) -> Answer<'a, LeafStream> {
@@ -170,8 +187,10 @@ fn row(world: &World, live: &Live) -> SessionRow {
         actions: tally.actions,
         agent: facts.agent.clone(),
         assurance: facts.assurance,
+        below: facts.delegation.below,
         command: vec![live.start.program.path.clone()],
         connections: count(world.relay.connections_of(facts.id)),
+        display: facts.human.display.clone(),
         expires: facts.expires.into(),
         human: facts.human.id.clone(),
         opened: facts.opened.into(),

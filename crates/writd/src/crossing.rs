@@ -23,6 +23,22 @@ pub(crate) struct Hands {
     pub(crate) ids: Arc<dyn IdSource>,
 }
 
+impl Hands {
+    /// Asks these.
+    pub(crate) fn new(
+        (capture, events, names): (&Arc<Capture>, &Arc<Events>, &Arc<Names>),
+        (clock, ids): (&Arc<dyn Clock>, &Arc<dyn IdSource>),
+    ) -> Self {
+        Self {
+            capture: Arc::clone(capture),
+            events: Arc::clone(events),
+            names: Arc::clone(names),
+            clock: Arc::clone(clock),
+            ids: Arc::clone(ids),
+        }
+    }
+}
+
 impl Handoff for Hands {
     fn conn(&self, accepted: BorrowedFd<'_>) -> Option<Conn> {
         let Origin { address, run, process, program, .. } = self.capture.origin(accepted)?;

@@ -1,6 +1,8 @@
 //! The daemon. `assemble` knows every part; nobody else does.
 #![forbid(unsafe_code)]
 
+mod admission;
+mod agents;
 mod assemble;
 mod configuration;
 mod control;
@@ -9,8 +11,10 @@ mod destinations;
 mod evidence;
 mod hardening;
 mod holder;
+mod identity;
 mod kernel;
 mod notify;
+mod people;
 mod program;
 mod reload;
 mod runs;

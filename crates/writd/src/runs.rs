@@ -4,20 +4,24 @@
 //! the daemon has seen for itself that it is confined, the session opens. Each run has one watcher, which waits for its
 //! cgroup to become empty and then clears away everything that was made for it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use writ_control::api::{Prepared, RunOpen, RunOpened};
 use writ_control::{Answer, Caller, Class, Clearance, Fault, Opening};
 use writ_core::service::HostPattern;
-use writ_core::{Protocol, RunId, SecretName, Service, SessionId};
-use writ_gate::{Cause, Decide, Delegation, Session, SessionFacts, limits};
+use writ_core::{
+    ActsFor, AgentName, Grant, Protocol, RunId, Secret, SecretName, Service, SessionId, Timestamp,
+};
+use writ_gate::{Cause, Decide, Delegation, Human, Parent, Session, SessionFacts, limits};
 use writ_session::launch::Certificates;
-use writ_session::{Agent, Confinement, Live, OpenRequest, Peer, Program, program};
+use writ_session::{Agent, Confinement, Live, OpenRequest, Peer, Program, Terms};
 
-use crate::trust;
 use crate::world::World;
+use crate::{admission, people, trust};
 
 /// An adopted run that waits for its session. Dropped, it stays without one until its process ends.
 pub(crate) struct Adopted {
@@ -42,13 +46,13 @@ pub(crate) async fn open(
     let agent = agent.ok_or_else(|| {
         Fault::missing("agent", &ask.agent).hint("register it with a file in `agents/`, then `writ reload`")
     })?;
-    let ttl = ask.ttl.map(writ_core::units::Span::get);
-    let (peer, program) = attest(by.caller(), &ask).await?;
+    let parent = if by.is_governed() { Some(starter(world, by.caller(), &agent)?) } else { None };
+    let (peer, program) = admission::admit(world, by.caller(), &ask, (&agent, parent.as_ref())).await?;
     let (run, session) = (world.registry.new_run(), world.registry.new_session());
     world.capture.create_run(run).map_err(|error| failed("capture.run", &error))?;
     // From here on the watcher clears away whatever comes to be, however this ends.
     watch(world, run, session);
-    let unix = world.capture.allow_unix(run, &agent.terms.unix_sockets);
+    let unix = world.capture.allow_unix(run, &sockets(world, &agent.name, &agent.terms));
     unix.map_err(|error| failed("capture.run", &error))?;
     world
         .capture
@@ -58,8 +62,10 @@ pub(crate) async fn open(
     let placeholder = Certificates { authority: PathBuf::new(), bundle: PathBuf::new(), truststore: None };
     let mut prepared =
         Prepared::new(&agent, &peer, &world.layout, placeholder).map_err(|error| refused(&error))?;
-    let human = peer.human(prepared.uid).map_err(|error| refused(&error))?;
+    prepared.nested = parent.is_some();
+    let human = accountable(world, &peer, (&agent, parent.as_ref()), prepared.uid)?;
     let opened = world.clock.now();
+    let ttl = time_left(ask.ttl.map(writ_core::units::Span::get), parent.as_ref(), opened);
     let facts = SessionFacts {
         id: session,
         run,
@@ -70,13 +76,89 @@ pub(crate) async fn open(
         opened,
         expires: opened.plus(ttl.unwrap_or(limits::SESSION_TTL_DEFAULT).min(agent.ttl_max)),
         assurance: world.capture.assurance(),
-        delegation: Delegation::default(),
+        delegation: handed_on(&agent, parent.as_ref(), ask.grants),
     };
-    prepared.certificates = certificates(world, &facts).await?;
-    prepared.variables.insert("WRIT_RUN".to_owned(), run.to_string());
-    prepared.variables.insert("WRIT_SPIFFE_ID".to_owned(), facts.spiffe_id.to_string());
+    prepared.certificates = certificates(world, &facts, parent.as_ref()).await?;
+    prepared.variables = variables(world, &facts);
     let adopted = Adopted { world: Arc::clone(world), agent, peer, program, facts, ttl };
     Ok((prepared, Box::new(adopted)))
+}
+
+/// The session of the run that the caller is in, if it may start this agent.
+fn starter(world: &World, caller: &Caller, agent: &Agent) -> Result<Arc<Live>, Fault> {
+    let denied = |message: &str| Fault::caller(Class::Denied, "session.not_started", message);
+    let run = world.capture.run_of(caller.pidfd());
+    let live =
+        run.and_then(|run| world.registry.of_run(run)).ok_or_else(|| denied("the run has no session"))?;
+    let facts = live.session.facts();
+    if live.session.cause().is_some() {
+        return Err(denied("the session of the run has ended"));
+    }
+    let own = world.configuration.load().agents.get(&facts.agent).cloned();
+    if !own.is_some_and(|own| own.may_start.contains(&agent.name)) {
+        return Err(denied("this agent may not start that one").hint("see `may_start` in the agent's file"));
+    }
+    // For which of its callers it would be started cannot be known.
+    if facts.delegation.acts_for == ActsFor::Caller || agent.acts_for != ActsFor::Starter {
+        return Err(denied(
+            "only agents that act for who started them can start others, and be started by them",
+        ));
+    }
+    Ok(live)
+}
+
+/// Who answers: the parent's human, the one whom the agent's file names, or whoever started it.
+fn accountable(
+    world: &World,
+    peer: &Peer,
+    (agent, parent): (&Agent, Option<&Arc<Live>>),
+    run_uid: u32,
+) -> Result<Human, Fault> {
+    if let Some(parent) = parent {
+        return Ok(Human { uid: run_uid, ..parent.session.facts().human.clone() });
+    }
+    let human = people::human(world, peer, run_uid).map_err(|error| refused(&error))?;
+    match (agent.acts_for, &agent.owner_human) {
+        (ActsFor::Owner, Some(owner)) => {
+            Ok(Human { id: owner.clone(), display: None, groups: Vec::new(), ..human })
+        }
+        _ => Ok(human),
+    }
+}
+
+fn handed_on(agent: &Agent, parent: Option<&Arc<Live>>, grants: Vec<Grant>) -> Delegation {
+    let mut handed = Delegation { acts_for: agent.acts_for, ..Delegation::default() };
+    if let Some(facts) = parent.map(|live| live.session.facts()) {
+        handed.grants = facts.delegation.grants.clone();
+        handed.parents.clone_from(&facts.delegation.parents);
+        handed.parents.push(Parent {
+            agent: facts.agent.clone(),
+            run: facts.run,
+            session: facts.id,
+            spiffe_id: facts.spiffe_id.clone(),
+        });
+    }
+    handed.grants = handed.grants.narrowed(grants);
+    handed
+}
+
+/// What was asked for, but never more than the parent has left.
+fn time_left(asked: Option<Duration>, parent: Option<&Arc<Live>>, now: Timestamp) -> Option<Duration> {
+    let Some(parent) = parent else { return asked };
+    let left = parent.session.facts().expires.since(now);
+    Some(asked.unwrap_or(limits::SESSION_TTL_DEFAULT).min(left))
+}
+
+fn variables(world: &World, facts: &SessionFacts) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::from([
+        ("WRIT_RUN".to_owned(), facts.run.to_string()),
+        ("WRIT_SPIFFE_ID".to_owned(), facts.spiffe_id.to_string()),
+    ]);
+    if world.settings.workload.socket {
+        let socket = format!("unix://{}", world.layout.workload_socket().display());
+        variables.insert("SPIFFE_ENDPOINT_SOCKET".to_owned(), socket);
+    }
+    variables
 }
 
 impl Opening for Adopted {
@@ -113,32 +195,44 @@ impl Opening for Adopted {
     }
 }
 
-/// Reads what the kernel and the user database say of the caller, and hashes its program: off the runtime's threads.
-async fn attest(caller: &Caller, ask: &RunOpen) -> Result<(Arc<Peer>, Program), Fault> {
-    let pidfd = caller.pidfd().try_clone_to_owned();
-    let (pid, uid, gid, files) = (caller.pid(), caller.uid(), caller.gid(), ask.files);
-    let work = move || -> Result<(Arc<Peer>, Program), Fault> {
-        let pidfd = pidfd.map_err(|error| failed("session.peer", &error))?;
-        let peer = Peer::behind(pidfd, pid, uid, gid).map_err(|error| refused(&error))?;
-        let program = program(&peer, files.program, files.script).map_err(|error| refused(&error))?;
-        Ok((Arc::new(peer), program))
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|error| failed("session.peer", &error))?
+/// The Unix sockets that a run may connect to: what its agent's file grants, where it finds its identity, and, if it may
+/// start others, the daemon.
+fn sockets(world: &World, agent: &AgentName, terms: &Terms) -> Vec<PathBuf> {
+    let workload = world.settings.workload.socket.then(|| world.layout.workload_socket());
+    let configuration = world.configuration.load();
+    let starts = configuration.agents.get(agent).is_some_and(|agent| !agent.may_start.is_empty());
+    let control = starts.then(|| world.layout.control_socket());
+    terms.unix_sockets.iter().cloned().chain(workload).chain(control).collect()
 }
 
-/// Makes the session's authority and the files through which the run trusts it.
-async fn certificates(world: &Arc<World>, facts: &SessionFacts) -> Result<Certificates, Fault> {
+/// Makes the session's authority and the files through which the run trusts it. A sub-agent's clients trust its parent's
+/// root, which is mounted over the system's already; the certificates below it are its own.
+async fn certificates(
+    world: &Arc<World>,
+    facts: &SessionFacts,
+    parent: Option<&Arc<Live>>,
+) -> Result<Certificates, Fault> {
     let names = names(world, &Session::new(facts.clone()));
-    let ca = world.authorities.open(facts, &names).map_err(|error| failed("proxy.authority", &error))?;
-    let (world, run, session) = (Arc::clone(world), facts.run, facts.id);
-    let keep = move || -> Result<Certificates, Fault> {
-        let name = material_name(session)
-            .ok_or_else(|| Fault::local(Class::Failed, "broker.store", "no such name"))?;
-        let kept = world.store.internal().set(&name, &ca.material, world.clock.now());
-        kept.map_err(|error| failed("broker.store", &error))?;
-        trust::write(&world.layout, run, &ca.root_pem).map_err(|error| failed("session.files", &error))
+    let (world, facts) = (Arc::clone(world), facts.clone());
+    let parent = parent.map(|live| live.session.facts().id);
+    let keep = move || -> anyhow::Result<Certificates> {
+        let ca = match parent {
+            None => world.authorities.open(&facts, &names)?,
+            Some(parent) => world.authorities.restore(&facts, &names, &material(&world, parent)?)?,
+        };
+        let name = material_name(facts.id).context("no such name")?;
+        world.store.internal().set(&name, &ca.material, world.clock.now())?;
+        Ok(trust::write(&world.layout, facts.run, &ca.root_pem)?)
     };
-    tokio::task::spawn_blocking(keep).await.map_err(|error| failed("session.files", &error))?
+    let kept = tokio::task::spawn_blocking(keep).await.map_err(|error| failed("session.files", &error))?;
+    kept.map_err(|error| failed("session.files", &format!("{error:#}")))
+}
+
+/// The kept root of a session.
+fn material(world: &World, session: SessionId) -> anyhow::Result<Secret<[u8]>> {
+    let name = material_name(session).context("no such name")?;
+    let material = world.store.internal().get(&name)?;
+    material.context("its certificate authority is not in the store")
 }
 
 /// The names for which the session's authority may speak: those of TLS services that both keys could let it reach.
@@ -180,11 +274,8 @@ fn resume(world: &Arc<World>, live: &Arc<Live>) -> anyhow::Result<()> {
     }
     watch(world, facts.run, facts.id);
     world.capture.create_run(facts.run)?;
-    world.capture.allow_unix(facts.run, &live.start.terms.unix_sockets)?;
-    let name = material_name(facts.id).ok_or_else(|| anyhow::anyhow!("no such name"))?;
-    let material = world.store.internal().get(&name)?;
-    let material =
-        material.ok_or_else(|| anyhow::anyhow!("its certificate authority is not in the store"))?;
+    world.capture.allow_unix(facts.run, &sockets(world, &facts.agent, &live.start.terms))?;
+    let material = material(world, facts.id)?;
     world.authorities.restore(facts, &names(world, &live.session), &material)?;
     Ok(())
 }

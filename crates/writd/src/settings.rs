@@ -2,6 +2,8 @@
 
 use writ_core::config::{self, KeyDoc, Problems, Table};
 use writ_core::{AgentName, TrustDomain};
+use writ_human::Issuer;
+use writ_identity::IdentitySettings;
 
 /// The daemon's settings, checked.
 #[derive(Debug, Clone)]
@@ -14,10 +16,22 @@ pub struct Settings {
     pub log_filter: String,
     /// As JSON lines instead of text.
     pub log_json: bool,
+    /// Who signs the identities of runs, and how long they hold.
+    pub identity: IdentitySettings,
+    /// Where identities are served.
+    pub workload: writ_workload::settings::Settings,
+    /// Whose word about people is taken.
+    pub issuers: Vec<Issuer>,
 }
 
 /// Every key, with its meaning.
-pub const KEYS: &[KeyDoc] = &[
+pub const KEYS: &[KeyDoc] = &config::join::<
+    { OWN.len() + writ_identity::KEYS.len() + WORKLOAD.len() + writ_human::KEYS.len() },
+>(&[OWN, writ_identity::KEYS, WORKLOAD, writ_human::KEYS]);
+
+const WORKLOAD: &[KeyDoc] = writ_workload::settings::KEYS;
+
+const OWN: &[KeyDoc] = &[
     KeyDoc::defaulted(
         "trust_domain",
         "SPIFFE trust domain",
@@ -68,7 +82,18 @@ impl Settings {
                 return None;
             }
         };
-        Some(Self { trust_domain, cgroup: cgroup?.to_string(), log_filter: filter?, log_json })
+        let identity = writ_identity::settings(table, &trust_domain);
+        let workload = writ_workload::settings::Settings::from_table(table, &trust_domain);
+        let issuers = writ_human::issuers(table);
+        Some(Self {
+            trust_domain,
+            cgroup: cgroup?.to_string(),
+            log_filter: filter?,
+            log_json,
+            identity: identity?,
+            workload: workload?,
+            issuers: issuers?,
+        })
     }
 }
 

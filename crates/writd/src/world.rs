@@ -10,14 +10,16 @@ use writ_broker::Store;
 use writ_capture::resolver::Names;
 use writ_capture::{Capture, Events};
 use writ_catalog::CatalogStore;
-use writ_core::{Clock, Layout, Timestamp};
+use writ_core::{Clock, IdSource, Layout, Timestamp};
 use writ_evidence::Log;
 use writ_gate::Record;
+use writ_human::People;
 use writ_policy::Engine;
 use writ_proxy::{Authorities, Relay};
-use writ_session::Registry;
+use writ_session::{Attestors, Pins, Registry};
 
 use crate::configuration::Configuration;
+use crate::identity::Identity;
 use crate::settings::Settings;
 use crate::tallies::Tallies;
 
@@ -26,6 +28,7 @@ pub(crate) struct World {
     pub(crate) layout: Layout,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) log: Log,
     pub(crate) record: Arc<dyn Record>,
     pub(crate) tallies: Arc<Tallies>,
@@ -36,6 +39,10 @@ pub(crate) struct World {
     pub(crate) engine: Arc<Engine>,
     pub(crate) store: Arc<Store>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) attestors: Attestors,
+    pub(crate) pins: Pins,
+    pub(crate) identity: Identity,
+    pub(crate) people: People,
     pub(crate) authorities: Arc<Authorities>,
     pub(crate) relay: Relay,
     /// The configuration in force. Changed only by `reload`, which puts its parts in force one after the other.

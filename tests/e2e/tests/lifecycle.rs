@@ -70,7 +70,7 @@ fn revoking_a_session_cuts_its_live_connection() {
     assert_eq!(&first, b"tick\n");
 
     let session = world.records("session.opened")[0]["actor"]["session"].as_str().unwrap().to_owned();
-    world.host.writ(["revoke", &session]).ok();
+    world.host.writ(["revoke", "session", &session]).ok();
     let mut rest = String::new();
     child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
     assert!(rest.lines().count() < 400, "the stream was cut, not finished");

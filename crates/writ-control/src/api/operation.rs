@@ -36,13 +36,25 @@ operations! {
     /// Is it ready, and in what state?
     "status" Status Everyone;
     /// Make the calling process a run that has no session yet.
-    "run.open" RunOpen Own;
+    "run.open" RunOpen Starter;
     /// The process that `run.open` answered on this connection is confined: open its session.
     "run.ready" RunReady Opener;
     /// The live sessions.
     "run.list" RunList Own;
-    /// End a session and cut what it has open.
-    "session.revoke" SessionRevoke Own;
+    /// End sessions, by session, run, agent or human, and cut what they have open.
+    "revoke" Revoke Own;
+    /// Begin to sign in at an issuer.
+    "human.login" HumanLogin Own;
+    /// Go on with a sign-in.
+    "human.finish" HumanFinish Own;
+    /// Who am I?
+    "human.whoami" HumanWhoami Own;
+    /// Sign out, and end the sessions that hung on it.
+    "human.logout" HumanLogout Own;
+    /// The agents in force, and the digests that are trusted for them.
+    "agent.list" AgentList Administrators;
+    /// Trust a digest that is held.
+    "agent.approve" AgentApprove Administrators;
     /// Read the evidence.
     "log.query" LogQuery Own;
     /// The story of one action.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use writ_core::units::Span;
-use writ_core::{AgentName, Assurance, HumanId, RunId, SecretName, SessionId, SpiffeId};
+use writ_core::{AgentName, Assurance, Grant, HumanId, RunId, SecretName, SessionId, SpiffeId};
 pub use writ_session::launch::{Ask, Prepared};
 
 use super::Time;
@@ -21,6 +21,9 @@ pub struct RunOpen {
     pub command: Vec<String>,
     /// The caller's own descriptors of what it is about to execute, so that what is hashed is what runs.
     pub files: Ask,
+    /// What the session is narrowed to; nothing is narrowed when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
     /// What it is for, in the human's words.
     #[serde(default)]
     pub purpose: String,
@@ -55,11 +58,17 @@ pub struct SessionRow {
     pub agent: AgentName,
     /// How strongly it is enforced.
     pub assurance: Assurance,
+    /// The run's own session, if this one is a caller's.
+    #[serde(default)]
+    pub below: Option<SessionId>,
     /// The command line it was started with; shown, never recorded.
     #[serde(default)]
     pub command: Vec<String>,
     /// Connections open now.
     pub connections: u64,
+    /// How people call the human.
+    #[serde(default)]
+    pub display: Option<String>,
     /// When it ends at the latest.
     pub expires: Time,
     /// The accountable human.
@@ -87,23 +96,6 @@ pub struct SessionRow {
 pub struct Sessions {
     /// The sessions that the caller may see.
     pub sessions: Vec<SessionRow>,
-}
-
-/// `session.revoke`: which session to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SessionRef {
-    /// The session.
-    pub session: SessionId,
-}
-
-/// The answer to `session.revoke`. What the session had open is cut when it arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revoked {
-    /// Connections that were cut.
-    pub connections: u64,
-    /// The session.
-    pub session: SessionId,
 }
 
 /// `secret.remove`: which secret.

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
 use writ_control::api::{
-    ActionQuery, Check, CheckState, Checkpoint, Checks, LeafText, LogQuery, Nothing, PolicyView, Prepared,
-    Reloaded, Revoked, RunOpen, RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services,
-    SessionRef, SessionRow, Sessions, Status, Story,
+    ActionQuery, Agents, Approval, Approved, Check, CheckState, Checkpoint, Checks, LeafText, LogQuery,
+    LoggedOut, Login, LoginBegun, LoginFinish, LoginPlace, LoginState, Nothing, PolicyView, Prepared,
+    Reloaded, Revocation, Revoked, RunOpen, RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery,
+    Services, SessionRow, Sessions, Status, Story, Who, Whose,
 };
 use writ_control::{Answer, Caller, Class, Clearance, Daemon, Fault, LeafStream, Opening, Scope};
 use writ_core::config::{Place, Problems};
@@ -37,6 +38,9 @@ pub(crate) struct Memory {
     /// What the next `reload` finds.
     pub(crate) problems: Mutex<Vec<(Place, String, Option<String>)>>,
     pub(crate) ready: AtomicBool,
+    /// Whether callers signed in at the issuer.
+    pub(crate) signed_in: AtomicBool,
+    pub(crate) agents: Mutex<Agents>,
     /// Runs that were adopted and have neither become sessions nor been forgotten.
     pub(crate) openings: Arc<AtomicUsize>,
     /// Followers of the log wait for this.
@@ -62,6 +66,8 @@ impl Default for Memory {
             everyone_is_governed: AtomicBool::new(false),
             problems: Mutex::default(),
             ready: AtomicBool::new(true),
+            signed_in: AtomicBool::new(false),
+            agents: Mutex::default(),
             openings: Arc::default(),
             recorded: tokio::sync::watch::Sender::new(0),
         }
@@ -73,6 +79,22 @@ impl Memory {
         let sessions = self.sessions.lock().unwrap();
         let owner = sessions.iter().find(|row| row.session == session).map(|row| row.uid);
         by.scope() == Scope::All || owner.is_some_and(|uid| by.covers(uid))
+    }
+
+    fn who(&self, by: &Clearance) -> Who {
+        let uid = by.caller().uid();
+        let signed_in = self.signed_in.load(Ordering::SeqCst);
+        let human = if signed_in { "oidc:https://id.test#ann".to_owned() } else { format!("unix:{uid}") };
+        Who {
+            audit_session: Some(3),
+            display: signed_in.then(|| "Ann Example".to_owned()),
+            expires: signed_in.then(|| Timestamp::from_micros(1_800_000_000_000_000).into()),
+            groups: vec!["corp:platform".to_owned()],
+            human: human.parse().unwrap(),
+            issuer: signed_in.then(|| "https://id.test".to_owned()),
+            login_uid: Some(uid),
+            uid,
+        }
     }
 
     /// Records an event as the daemon would.
@@ -181,6 +203,7 @@ impl Daemon for Memory {
                     truststore: None,
                 },
                 variables: BTreeMap::new(),
+                nested: false,
             };
             Ok((prepared, Box::new(Adopted { openings: Arc::clone(&self.openings) }) as Box<dyn Opening>))
         })
@@ -193,15 +216,89 @@ impl Daemon for Memory {
         })
     }
 
-    fn session_revoke<'a>(&'a self, by: &'a Clearance, ask: SessionRef) -> Answer<'a, Revoked> {
+    fn revoke<'a>(&'a self, by: &'a Clearance, ask: Revocation) -> Answer<'a, Revoked> {
         Box::pin(async move {
-            if !self.may_see(by, ask.session) {
-                return Err(Fault::missing("live session", &ask.session));
-            }
             let mut sessions = self.sessions.lock().unwrap();
-            let index = sessions.iter().position(|row| row.session == ask.session);
-            let index = index.ok_or_else(|| Fault::missing("live session", &ask.session))?;
-            Ok(Revoked { connections: sessions.remove(index).connections, session: ask.session })
+            let meant = |row: &SessionRow| match &ask.whose {
+                Whose::Session(id) => row.session == *id,
+                Whose::Run(id) => row.run == *id,
+                Whose::Agent(name) => row.agent == *name,
+                Whose::Human(id) => row.human == *id,
+            };
+            let (ended, left): (Vec<_>, Vec<_>) =
+                sessions.drain(..).partition(|row| by.covers(row.uid) && meant(row));
+            *sessions = left;
+            match &ask.whose {
+                Whose::Session(id) if ended.is_empty() => Err(Fault::missing("live session", id)),
+                Whose::Run(id) if ended.is_empty() => Err(Fault::missing("live run", id)),
+                Whose::Session(_) | Whose::Run(_) | Whose::Agent(_) | Whose::Human(_) => Ok(Revoked {
+                    connections: ended.iter().map(|row| row.connections).sum(),
+                    sessions: ended.iter().map(|row| row.session).collect(),
+                }),
+            }
+        })
+    }
+
+    fn human_login<'a>(&'a self, by: &'a Clearance, ask: Login) -> Answer<'a, LoginBegun> {
+        Box::pin(async move {
+            let login = format!("login-{}", by.caller().uid());
+            let place = match ask.redirect_uri {
+                Some(back) => {
+                    LoginPlace::Browser { url: format!("http://127.0.0.1:1/authorize?back={back}") }
+                }
+                None => LoginPlace::Device {
+                    verification_uri: "https://id.test/device".into(),
+                    verification_uri_complete: None,
+                    user_code: "WDJB-MJHT".into(),
+                },
+            };
+            Ok(LoginBegun { login, place })
+        })
+    }
+
+    fn human_finish<'a>(&'a self, by: &'a Clearance, ask: LoginFinish) -> Answer<'a, LoginState> {
+        Box::pin(async move {
+            if ask.login != format!("login-{}", by.caller().uid()) {
+                return Err(Fault::missing("sign-in", &ask.login));
+            }
+            // The first question in the device flow comes before the human was there.
+            if ask.query.is_none() && !self.signed_in.swap(true, Ordering::SeqCst) {
+                return Ok(LoginState::Pending { wait_s: 0 });
+            }
+            self.signed_in.store(true, Ordering::SeqCst);
+            Ok(LoginState::Done(self.who(by)))
+        })
+    }
+
+    fn human_whoami<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Who> {
+        Box::pin(async move { Ok(self.who(by)) })
+    }
+
+    fn human_logout<'a>(&'a self, by: &'a Clearance) -> Answer<'a, LoggedOut> {
+        Box::pin(async move {
+            let human = self.who(by).human;
+            if !self.signed_in.swap(false, Ordering::SeqCst) {
+                return Err(Fault::missing("sign-in", &human));
+            }
+            let end_session_url = Some("https://id.test/session/end".into());
+            Ok(LoggedOut { end_session_url, human, sessions: Vec::new() })
+        })
+    }
+
+    fn agent_list<'a>(&'a self, _by: &'a Clearance) -> Answer<'a, Agents> {
+        Box::pin(async move { Ok(self.agents.lock().unwrap().clone()) })
+    }
+
+    fn agent_approve<'a>(&'a self, _by: &'a Clearance, ask: Approval) -> Answer<'a, Approved> {
+        Box::pin(async move {
+            let mut agents = self.agents.lock().unwrap();
+            let row = agents.agents.iter_mut().find(|row| row.name == ask.agent);
+            let row = row.ok_or_else(|| Fault::missing("agent", &ask.agent))?;
+            let held = row.held.iter().position(|digest| digest.starts_with(&ask.digest));
+            let held = held.ok_or_else(|| Fault::missing("held digest", &ask.digest))?;
+            let digest = row.held.remove(held);
+            row.pinned.push(digest.clone());
+            Ok(Approved { agent: ask.agent, digest })
         })
     }
 

@@ -62,6 +62,25 @@ impl KeyDoc {
     }
 }
 
+/// The keys of several parts as those of one file. `N` is how many they are together.
+///
+/// Evaluated by the compiler, which refuses an `N` that is too small; one that is too large leaves an empty key behind,
+/// and no file holds that.
+#[expect(clippy::indexing_slicing, reason = "checked when the constant is built")]
+pub const fn join<const N: usize>(parts: &[&[KeyDoc]]) -> [KeyDoc; N] {
+    let mut all = [KeyDoc::required("", "", ""); N];
+    let (mut part, mut filled) = (0, 0);
+    while part < parts.len() {
+        let mut key = 0;
+        while key < parts[part].len() {
+            all[filled] = parts[part][key];
+            (key, filled) = (key + 1, filled + 1);
+        }
+        part += 1;
+    }
+    all
+}
+
 /// The reference page of a set of keys, as a Markdown table.
 pub fn reference(keys: &[KeyDoc]) -> String {
     let mut page = String::from("| key | value | when absent | effect |\n| --- | --- | --- | --- |\n");

@@ -42,7 +42,7 @@ impl Signals {
                 }
                 Ok(_) => wait = RETRY.0,
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
+                    let error = &error as &(dyn std::error::Error + Send + Sync);
                     tracing::warn!(target: "writ::human", error, "signals cannot be fetched");
                     ports.pace.pause(wait).await;
                     wait = (wait * 2).min(RETRY.1);

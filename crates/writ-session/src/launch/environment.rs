@@ -116,6 +116,7 @@ mod tests {
                 truststore: None,
             },
             variables: [("WRIT_SESSION".to_owned(), "S".to_owned())].into(),
+            nested: false,
         }
     }
 

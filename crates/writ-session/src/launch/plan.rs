@@ -24,6 +24,8 @@ pub struct Plan {
     pub io_uring: bool,
     /// Whether to go on where no namespace can be had.
     pub without_namespaces: bool,
+    /// Whether the process is in a run already, and keeps its namespaces, mounts and filter.
+    pub nested: bool,
 }
 
 /// A place to hide.
@@ -62,14 +64,16 @@ impl Plan {
             source: prepared.certificates.bundle.clone(),
             target: PathBuf::from(target),
         });
+        let nested = prepared.nested;
         Self {
-            become_user: prepared.become_user.clone(),
-            masks: masks(caller, prepared),
-            binds: binds.collect(),
+            become_user: if nested { None } else { prepared.become_user.clone() },
+            masks: if nested { Vec::new() } else { masks(caller, prepared) },
+            binds: binds.filter(|_| !nested).collect(),
             environment: environment::of_run(&caller.environment, prepared),
             folder: caller.folder.clone(),
             io_uring: prepared.terms.io_uring,
             without_namespaces: prepared.terms.without_namespaces,
+            nested,
         }
     }
 }
@@ -146,6 +150,7 @@ mod tests {
                 truststore: None,
             },
             variables: std::collections::BTreeMap::default(),
+            nested: false,
         }
     }
 

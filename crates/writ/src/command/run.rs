@@ -23,6 +23,7 @@ pub(crate) fn run(layout: &Layout, ask: Run) -> Result<ExitCode, Failure> {
         agent: ask.agent,
         command: shown.collect(),
         files: Ask { program: -1, script: None },
+        grants: ask.grants,
         purpose: ask.purpose,
         ttl: ask.ttl,
     };

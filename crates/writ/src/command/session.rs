@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use writ_client::Client;
-use writ_core::SessionId;
+use writ_control::api::Whose;
 
+use crate::args::Revoke;
 use crate::failure::Failure;
 use crate::localtime::local;
 use crate::output::{Output, Style, count};
@@ -38,17 +39,20 @@ pub(crate) async fn list(client: &Client, output: &mut Output) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn revoke(
-    client: &Client,
-    session: SessionId,
-    output: &mut Output,
-) -> Result<ExitCode, Failure> {
-    let revoked = client.session_revoke(session).await?;
+pub(crate) async fn revoke(client: &Client, whose: Revoke, output: &mut Output) -> Result<ExitCode, Failure> {
+    let whose = match whose {
+        Revoke::Session { session } => Whose::Session(session),
+        Revoke::Run { run } => Whose::Run(run),
+        Revoke::Agent { agent } => Whose::Agent(agent),
+        Revoke::Human { human } => Whose::Human(human),
+    };
+    let revoked = client.revoke(whose).await?;
     if output.is_json() {
         output.object(&revoked)?;
     } else {
+        let ended = count(revoked.sessions.len(), "session");
         let cut = count(revoked.connections, "connection");
-        output.text(&format!("session {session} is revoked, {cut} cut"))?;
+        output.text(&format!("{ended} revoked, {cut} cut"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use writ_control::api::{PolicyText, PolicyView, SessionRow};
+use writ_control::api::{AgentRow, PolicyText, PolicyView, SessionRow};
 use writ_control::{Access, Server};
 use writ_core::config::{Place, Problems};
 use writ_core::event::{
@@ -232,6 +232,8 @@ fn session(number: u128, human: &str, uid: u32) -> SessionRow {
         actions: 12,
         agent: actor.agent,
         assurance: Assurance::Kernel,
+        below: None,
+        display: Some("Ann".into()),
         command: vec!["/usr/bin/python3".into(), "agent.py".into(), "\u{1b}[2Jhide".into()],
         connections: 2,
         expires: Timestamp::from_micros((START + 3600) * 1_000_000).into(),
@@ -278,6 +280,14 @@ fn known() -> Memory {
         ..Memory::default()
     };
     *memory.sessions.lock().unwrap() = vec![session(1, "unix:ann", 0), session(2, "unix:nobody", 65_534)];
+    memory.agents.lock().unwrap().agents.push(AgentRow {
+        acts_for: ActsFor::Starter,
+        held: vec!["ff".repeat(32)],
+        name: "coder".parse().unwrap(),
+        owner: "platform".into(),
+        pinned: vec!["ab".repeat(32)],
+        sessions: 1,
+    });
     let place = Place { file: "services/forge.toml".into(), line: 3, column: 1, key: "prots".into() };
     let problem = (place, "unknown key".to_owned(), Some("did you mean `ports`?".to_owned()));
     memory.problems.lock().unwrap().push(problem);
