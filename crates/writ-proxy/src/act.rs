@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Version};
 use hyper::body::Incoming;
@@ -20,6 +19,7 @@ use crate::marks::Found;
 use crate::place;
 use crate::running::Running;
 use crate::upgrade;
+use crate::upstream::Target;
 use crate::upstream::pool::Alpn;
 
 impl Line {
@@ -55,7 +55,8 @@ impl Line {
                 .await
                 .map_err(failed);
         }
-        self.exchange(&lane, parts, incoming, running).await.map_err(failed)
+        let wants = if parts.version == Version::HTTP_2 { Alpn::Http2 } else { Alpn::Http1 };
+        pass_on(&lane, &self.target, (parts, incoming), wants, running).await.map_err(failed)
     }
 
     /// What can be said without asking anybody: is it strict, is it for this place, is it something we relay?
@@ -80,13 +81,7 @@ impl Line {
 
     /// Makes the request fit to go on: the agent's own credentials go, the lent one takes its place.
     fn prepare(&self, parts: &mut Parts, running: &Running) -> Result<(), Reason> {
-        let trailers = head::lists(&parts.headers, &header::TE, "trailers");
-        head::strip_hop(&mut parts.headers);
-        // Answered here, after the permit: the service is sent the body at once.
-        parts.headers.remove(header::EXPECT);
-        if trailers {
-            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
+        head::fit_for_next_hop(&mut parts.headers);
         let credentials = running.exchange().map(writ_gate::Exchange::credentials).unwrap_or_default();
         if !credentials.is_empty() {
             if !self.target.may_carry_credential() {
@@ -96,35 +91,34 @@ impl Line {
         }
         place::prepare(parts, &self.target.service, credentials)
     }
+}
 
-    async fn exchange(
-        &self,
-        lane: &Arc<Lane>,
-        parts: Parts,
-        incoming: Incoming,
-        mut running: Running,
-    ) -> Result<Response<Answer>, Reason> {
-        let method = parts.method.clone();
-        let wants = if parts.version == Version::HTTP_2 { Alpn::Http2 } else { Alpn::Http1 };
-        let transfer = Arc::clone(running.transfer());
-        let body = AgentBody::new(incoming, Arc::clone(&transfer));
-        let outgoing = Outgoing { parts, body, transfer, wants };
-        let answer = match lane.send(&self.target, outgoing).await {
-            Ok(answer) => answer,
-            Err(reason) => {
-                running.fail(reason);
-                return Err(reason);
-            }
-        };
-        let (parts, body) = answer.into_parts();
-        running.answered(parts.status.as_u16());
-        // Nobody asked for anything else than an answer.
-        if parts.status.is_informational() {
-            running.fail(Reason::UpstreamBroken);
-            return Err(Reason::UpstreamBroken);
+/// Passes a request on, and its answer back.
+pub(crate) async fn pass_on(
+    lane: &Arc<Lane>,
+    target: &Target,
+    (parts, incoming): (Parts, Incoming),
+    wants: Alpn,
+    mut running: Running,
+) -> Result<Response<Answer>, Reason> {
+    let method = parts.method.clone();
+    let transfer = Arc::clone(running.transfer());
+    let body = AgentBody::new(incoming, Arc::clone(&transfer));
+    let answer = match lane.send(target, Outgoing { parts, body, transfer, wants }).await {
+        Ok(answer) => answer,
+        Err(reason) => {
+            running.fail(reason);
+            return Err(reason);
         }
-        relay_answer(&method, parts, body, running).await
+    };
+    let (parts, body) = answer.into_parts();
+    running.answered(parts.status.as_u16());
+    // Nobody asked for anything else than an answer.
+    if parts.status.is_informational() {
+        running.fail(Reason::UpstreamBroken);
+        return Err(Reason::UpstreamBroken);
     }
+    relay_answer(&method, parts, body, running).await
 }
 
 /// The answer as whoever asked gets it.

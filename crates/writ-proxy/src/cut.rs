@@ -20,10 +20,10 @@ tokio::task_local! {
 pub(crate) struct Cut(watch::Sender<Option<Arc<Session>>>);
 
 impl Cut {
-    /// Ends with this session until the answer is dropped.
-    pub(crate) fn follow(self: &Arc<Self>, session: &Arc<Session>) -> Following {
+    /// Ends with this session until the answer is dropped, which holds `counted` as long.
+    pub(crate) fn follow(self: &Arc<Self>, session: &Arc<Session>, counted: Arc<()>) -> Following {
         self.0.send_replace(Some(Arc::clone(session)));
-        Following(Arc::clone(self))
+        Following { cut: Arc::clone(self), _counted: counted }
     }
 
     /// Completes when a session that is followed ends.
@@ -67,10 +67,13 @@ impl Cut {
 
 /// Follows a session until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Following(Arc<Cut>);
+pub(crate) struct Following {
+    cut: Arc<Cut>,
+    _counted: Arc<()>,
+}
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.0.0.send_replace(None);
+        self.cut.0.send_replace(None);
     }
 }

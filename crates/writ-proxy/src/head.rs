@@ -159,6 +159,17 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Makes a request's head one for the next hop, which can take trailers if the one before could.
+pub(crate) fn fit_for_next_hop(headers: &mut HeaderMap) {
+    let trailers = lists(headers, &header::TE, "trailers");
+    strip_hop(headers);
+    // Answered here: the next hop is sent the body at once.
+    headers.remove(header::EXPECT);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
 /// Removes from an answer what belongs to one hop, and the offers of other ways to the same service, which the
 /// agent could not take.
 pub(crate) fn strip_answer(headers: &mut HeaderMap) {

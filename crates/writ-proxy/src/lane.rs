@@ -2,9 +2,10 @@
 //!
 //! Nothing in a lane is ever reached from another session. When the session ends, the lane is emptied.
 
+use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
@@ -15,22 +16,22 @@ use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use writ_core::units::ByteSize;
-use writ_core::{Clock, Reason};
+use writ_core::{Clock, Reason, SessionId};
 use writ_gate::{Session, limits};
 
 use crate::body::{AgentBody, Transfer, UpstreamBody};
 use crate::relay::RelaySettings;
 use crate::searches::Searches;
-use crate::serving::{Cuts, Streams};
+use crate::serving::{Common, Cuts, Streams};
 use crate::upstream::io::Io;
 use crate::upstream::pool::{Alpn, Pool};
 use crate::upstream::wire::Wire;
-use crate::upstream::{self, SessionTrust, Target};
+use crate::upstream::{Target, Way};
 
 /// The shared part of one session.
 pub(crate) struct Lane {
     pub(crate) session: Arc<Session>,
-    pub(crate) trust: SessionTrust,
+    pub(crate) way: Way,
     pub(crate) pool: Pool,
     pub(crate) searches: Searches,
     /// Open connections of the session.
@@ -68,23 +69,17 @@ impl Attempt {
 }
 
 impl Lane {
-    pub(crate) fn new(
-        session: Arc<Session>,
-        trust: SessionTrust,
-        clock: Arc<dyn Clock>,
-        settings: Arc<RelaySettings>,
-        tasks: TaskTracker,
-    ) -> Self {
+    fn new(session: Arc<Session>, way: Way, common: &Common) -> Self {
         Self {
             session,
-            trust,
+            way,
             pool: Pool::default(),
             searches: Searches::default(),
             connections: AtomicUsize::new(0),
             establishing: tokio::sync::Mutex::new(()),
-            clock,
-            settings,
-            tasks,
+            clock: Arc::clone(&common.gate.ports().clock),
+            settings: Arc::clone(&common.settings),
+            tasks: common.tasks.clone(),
         }
     }
 
@@ -181,7 +176,7 @@ impl Lane {
             return Ok(Established::Shared(shared));
         }
         let within = self.settings.upstream_connect_timeout;
-        let (io, speaks) = upstream::dial(target, &self.trust, wants, within).await?;
+        let (io, speaks) = self.way.dial(target, wants, within).await?;
         if speaks == Alpn::Http1 {
             if wants == Alpn::Http2 {
                 self.pool.learn(target, Alpn::Http1);
@@ -278,6 +273,37 @@ impl std::fmt::Debug for Lane {
     }
 }
 
+/// The lanes of live sessions.
+#[derive(Default)]
+pub(crate) struct Lanes(Mutex<HashMap<SessionId, Arc<Lane>>>);
+
+impl Lanes {
+    /// The lane of a session; `way` is asked when there is none yet.
+    pub(crate) fn of(&self, session: &Arc<Session>, common: &Common, way: impl FnOnce() -> Way) -> Arc<Lane> {
+        let new = || Arc::new(Lane::new(Arc::clone(session), way(), common));
+        Arc::clone(self.lock().entry(session.facts().id).or_insert_with(new))
+    }
+
+    /// Connections of one session that are open now.
+    pub(crate) fn connections_of(&self, session: SessionId) -> usize {
+        self.lock().get(&session).map_or(0, |lane| lane.connections())
+    }
+
+    /// Drops what was idle too long, and the lanes of sessions that are over.
+    pub(crate) fn sweep(&self) {
+        self.lock().retain(|_, lane| lane.sweep());
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Lane>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 enum Established {
     Wire(Box<Wire>),
     Shared(SendRequest<AgentBody>),
@@ -315,7 +341,7 @@ fn for_http1(mut parts: Parts, target: &Target) -> Parts {
     if parts.headers.contains_key(header::TE) && !parts.headers.contains_key(header::CONNECTION) {
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    if let Ok(host) = HeaderValue::try_from(target.place.authority()) {
+    if let Ok(host) = target.authority() {
         parts.headers.insert(header::HOST, host);
     }
     parts
@@ -325,7 +351,7 @@ fn for_http1(mut parts: Parts, target: &Target) -> Parts {
 fn for_http2(mut parts: Parts, target: &Target) -> Result<Parts, Reason> {
     let mut uri = parts.uri.into_parts();
     uri.scheme = Some(if target.verified() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
-    uri.authority = Some(target.place.authority().parse().map_err(|_| Reason::BadRequest)?);
+    uri.authority = Some(target.authority()?.as_bytes().try_into().map_err(|_| Reason::BadRequest)?);
     parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadRequest)?;
     parts.version = Version::HTTP_2;
     parts.headers.remove(header::HOST);

@@ -18,6 +18,7 @@ mod cut;
 mod head;
 mod http1;
 mod idle;
+mod inbound;
 mod lane;
 mod line;
 mod marks;
@@ -37,4 +38,5 @@ mod upgrade;
 mod upstream;
 
 pub use authority::{Authorities, AuthorityError, CaFiles};
+pub use inbound::{Door, DoorError, Inbound, InboundPorts, RunningServer, Servers};
 pub use relay::{Relay, RelaySettings, Tally};

@@ -182,7 +182,7 @@ struct Opened {
 impl Opened {
     fn line(self, wire: Option<Arc<strict::Wire>>) -> Arc<Line> {
         let Self { shared, admitted, place, refused, seat } = self;
-        let target = Target { service: Arc::clone(admitted.service()), place };
+        let target = Target { service: Arc::clone(admitted.service()), place, authority: None };
         Arc::new(Line { shared, admitted, target, refused, pace: Pace::new(wire), seat })
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Arc<
     let transfer = Arc::new(Transfer::new(None));
     let running = Running::new(exchange, Arc::clone(&transfer), shared.common.stop.clone());
     let place = line::place(&admitted, host, false);
-    let target = Target { service: Arc::clone(admitted.service()), place };
+    let target = Target { service: Arc::clone(admitted.service()), place, authority: None };
     let upstream = match upstream::dial_opaque(&target, shared.common.settings.upstream_connect_timeout).await
     {
         Ok(upstream) => upstream,

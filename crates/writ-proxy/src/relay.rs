@@ -3,10 +3,9 @@
 //! One task per connection, all owned here and all bounded. A connection ends when its session ends, in the middle
 //! of a body if need be: the task is dropped, and dropping closes both sockets and writes the receipts.
 
-use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -16,15 +15,15 @@ use writ_core::{Protocol, Reason, SessionId};
 use writ_gate::{Admitted, Gate, Handoff, Session, limits};
 
 use crate::authority::Authorities;
-use crate::lane::{Lane, Seat};
+use crate::lane::{Lane, Lanes, Seat};
 use crate::serving::Common;
-use crate::upstream::{SessionTrust, Trust};
+use crate::upstream::{SessionTrust, Trust, Way};
 use crate::{line, opaque, turned_away};
 
 /// Between two looks at what is idle.
-const SWEEP: Duration = Duration::from_secs(10);
+pub(crate) const SWEEP: Duration = Duration::from_secs(10);
 /// After an accept that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The bounds and times of a relay; the defaults are those of [`limits`].
 #[derive(Debug, Clone)]
@@ -83,7 +82,7 @@ impl Tally {
         self.missed.load(Ordering::Relaxed)
     }
 
-    /// Connections that were not admitted.
+    /// Connections that were not admitted; at a door, requests.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -96,6 +95,11 @@ impl Tally {
     /// Connections that are open and quiet: all but their TLS state is given up.
     pub fn quiet(&self) -> usize {
         self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a parked connection until it is dropped.
@@ -126,7 +130,7 @@ pub(crate) struct Shared {
     pub(crate) authorities: Arc<Authorities>,
     handoff: Arc<dyn Handoff>,
     trust: Arc<Trust>,
-    lanes: Mutex<HashMap<SessionId, Arc<Lane>>>,
+    lanes: Lanes,
     /// The second in which a miss was last recorded.
     miss_recorded: AtomicU64,
 }
@@ -144,7 +148,7 @@ impl Relay {
             authorities,
             handoff,
             trust: Arc::new(Trust::system()),
-            lanes: Mutex::default(),
+            lanes: Lanes::default(),
             miss_recorded: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -157,8 +161,7 @@ impl Relay {
 
     /// Connections of one session that are open now.
     pub fn connections_of(&self, session: SessionId) -> usize {
-        let lanes = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.get(&session).map_or(0, |lane| lane.connections())
+        self.shared.lanes.connections_of(session)
     }
 
     /// Serves a listener until `drain` is cancelled, then waits for what is under way, and cuts it when the grace
@@ -176,20 +179,19 @@ impl Relay {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                _ = sweep.tick() => self.shared.sweep(),
+                _ = sweep.tick() => self.shared.lanes.sweep(),
             }
         }
         drop(listener);
         self.shared.common.drain().await;
-        self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.lanes.clear();
     }
 
     fn take(&self, stream: TcpStream, drain: &CancellationToken) {
         let tally = &self.shared.common.tally;
-        tally.accepted.fetch_add(1, Ordering::Relaxed);
-        let open = Open::new(&self.shared);
+        let open = Open::new(tally);
         if tally.open() > self.shared.common.settings.connections_max {
-            tally.refused.fetch_add(1, Ordering::Relaxed);
+            tally.refuse();
             return;
         }
         let (shared, drain) = (Arc::clone(&self.shared), drain.clone());
@@ -207,18 +209,20 @@ impl std::fmt::Debug for Relay {
 }
 
 /// Counts one open connection.
-struct Open(Arc<Shared>);
+pub(crate) struct Open(Arc<Tally>);
 
 impl Open {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.common.tally.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
+    /// Counts one that was accepted just now.
+    pub(crate) fn new(tally: &Arc<Tally>) -> Self {
+        tally.accepted.fetch_add(1, Ordering::Relaxed);
+        tally.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(tally))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.common.tally.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -234,14 +238,14 @@ impl Shared {
         let admitted = match self.common.gate.admit(conn) {
             Ok(admitted) => Arc::new(admitted),
             Err(refusal) => {
-                self.common.tally.refused.fetch_add(1, Ordering::Relaxed);
+                self.common.tally.refuse();
                 let told = turned_away::tell(stream, refusal, self.common.settings.hello_timeout);
                 return Box::pin(told).await;
             }
         };
         let session = Arc::clone(admitted.session());
         let Some(seat) = self.lane(&session).enter() else {
-            self.common.tally.refused.fetch_add(1, Ordering::Relaxed);
+            self.common.tally.refuse();
             self.common.gate.reject(&admitted, Reason::Busy);
             return;
         };
@@ -274,14 +278,7 @@ impl Shared {
 
     /// What connections of this session share.
     pub(crate) fn lane(self: &Arc<Self>, session: &Arc<Session>) -> Arc<Lane> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            let trust = SessionTrust::new(Arc::clone(&self.trust));
-            let clock = Arc::clone(&self.common.gate.ports().clock);
-            let settings = Arc::clone(&self.common.settings);
-            Arc::new(Lane::new(Arc::clone(session), trust, clock, settings, self.common.tasks.clone()))
-        };
-        Arc::clone(lanes.entry(session.facts().id).or_insert_with(new))
+        self.lanes.of(session, &self.common, || Way::Services(SessionTrust::new(Arc::clone(&self.trust))))
     }
 
     /// The hand-off did not know the socket: a stranger, or the daemon itself. Counted each time, recorded at most
@@ -302,11 +299,6 @@ impl Shared {
             transport: "tcp".to_owned(),
         };
         ports.record.note(event.into());
-    }
-
-    fn sweep(&self) {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.retain(|_, lane| lane.sweep());
     }
 }
 

@@ -36,18 +36,17 @@ pub(crate) struct Common {
     pub(crate) tasks: TaskTracker,
     /// Cancelled when exchanges are no longer waited for.
     pub(crate) stop: CancellationToken,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Common {
     pub(crate) fn new(settings: RelaySettings, gate: Gate) -> Self {
-        Self {
-            settings: Arc::new(settings),
-            gate,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            tally: Tally::default(),
-        }
+        Self::sharing(Arc::new(settings), gate, Arc::default())
+    }
+
+    /// With tasks of its own, and the rest as others have it.
+    pub(crate) fn sharing(settings: Arc<RelaySettings>, gate: Gate, tally: Arc<Tally>) -> Self {
+        Self { settings, gate, tasks: TaskTracker::new(), stop: CancellationToken::new(), tally }
     }
 
     /// Waits for what is under way, and cuts it when the grace has passed.
@@ -90,6 +89,8 @@ pub(crate) struct Pace {
     pub(crate) wire: Option<Arc<strict::Wire>>,
     /// What cuts it while one of its requests is served, on an HTTP/1 connection.
     pub(crate) cut: Arc<Cut>,
+    /// Held once more by each answer that follows a session.
+    followed: Arc<()>,
     /// Requests so far.
     requests: AtomicU64,
     /// Requests under way.
@@ -103,7 +104,13 @@ impl Pace {
 
     /// Has what is answered now end with this session.
     pub(crate) fn follow(&self, session: &Arc<Session>) -> Following {
-        Cut::of_stream().unwrap_or_else(|| Arc::clone(&self.cut)).follow(session)
+        let cut = Cut::of_stream().unwrap_or_else(|| Arc::clone(&self.cut));
+        cut.follow(session, Arc::clone(&self.followed))
+    }
+
+    /// Whether some answer still follows a session.
+    pub(crate) fn following(&self) -> bool {
+        Arc::strong_count(&self.followed) > 1
     }
 
     /// Whether the request with this number is strict HTTP/1.

@@ -13,12 +13,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderValue;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use writ_core::service::UpstreamAddress;
 use writ_core::{Protocol, Reason, Service};
+use writ_gate::{Behind, Session};
 
 use crate::head::Place;
 use io::Io;
@@ -30,9 +32,19 @@ pub(crate) use trust::{SessionTrust, Trust};
 pub(crate) struct Target {
     pub(crate) service: Arc<Service>,
     pub(crate) place: Place,
+    /// What stands in `Host` or `:authority`, where that is not for the place to say.
+    pub(crate) authority: Option<HeaderValue>,
 }
 
 impl Target {
+    /// What stands in `Host` or `:authority`.
+    pub(crate) fn authority(&self) -> Result<HeaderValue, Reason> {
+        match &self.authority {
+            Some(authority) => Ok(authority.clone()),
+            None => HeaderValue::try_from(self.place.authority()).map_err(|_| Reason::BadRequest),
+        }
+    }
+
     /// Whether the way there is TLS that is verified for the service's name.
     pub(crate) fn verified(&self) -> bool {
         self.service.protocol == Protocol::Https
@@ -41,6 +53,61 @@ impl Target {
     /// Whether a credential may travel there.
     pub(crate) fn may_carry_credential(&self) -> bool {
         self.verified() || self.service.upstream.danger_plaintext_credential
+    }
+}
+
+/// How the connections of a session are made.
+pub(crate) enum Way {
+    /// To services, as their files say.
+    Services(SessionTrust),
+    /// To the server of a governed run.
+    Server(Server),
+}
+
+/// The server of a run, on loopback.
+pub(crate) struct Server {
+    pub(crate) behind: Arc<dyn Behind>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) port: u16,
+}
+
+impl Way {
+    /// A connection to the target, and what is spoken on it.
+    pub(crate) async fn dial(
+        &self,
+        target: &Target,
+        wants: Alpn,
+        within: Duration,
+    ) -> Result<(Io, Alpn), Reason> {
+        match self {
+            Self::Services(trust) => dial(target, trust, wants, within).await,
+            Self::Server(server) => {
+                let connected = server.connect(target);
+                let stream =
+                    tokio::time::timeout(within, connected).await.unwrap_or(Err(Reason::NoServer))?;
+                Ok((Io::Plain(stream), wants))
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Connects if the port belongs to the run before and after: then it did in between, since a port that is listened on
+    /// cannot change hands without being given up by the run itself.
+    async fn connect(&self, target: &Target) -> Result<TcpStream, Reason> {
+        self.check(target)?;
+        let stream = connect(target).await.map_err(|_| Reason::NoServer)?;
+        self.check(target)?;
+        Ok(stream)
+    }
+
+    fn check(&self, target: &Target) -> Result<(), Reason> {
+        let behind = self.behind.behind(&self.session.facts().agent, self.port)?;
+        if behind.facts().id == self.session.facts().id {
+            return Ok(());
+        }
+        tracing::warn!(target: "writ::proxy", service = %target.service.name, "the server of another run took the port");
+        Err(Reason::NoServer)
     }
 }
 

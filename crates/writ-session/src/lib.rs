@@ -13,6 +13,7 @@ mod error;
 pub mod launch;
 mod peer;
 mod registry;
+pub mod serve;
 mod syscall;
 
 pub use account::{Account, AccountError};
