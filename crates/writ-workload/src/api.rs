@@ -152,15 +152,12 @@ fn chosen<'a>(
 /// What could not be issued, as a status. The caller is told the kind; the log is told why.
 pub(crate) fn unissued(error: &writ_identity::Error) -> Status {
     use writ_identity::Error;
-    match error {
-        Error::Ended => Status::permission_denied("the session has ended"),
-        Error::Claims { .. } => Status::invalid_argument("such a token is not issued"),
-        error => {
-            let error = error as &dyn std::error::Error;
-            tracing::warn!(target: "writ::workload", error, "an identity could not be issued");
-            Status::unavailable("identities cannot be issued at the moment")
-        }
+    if matches!(error, Error::Ended) {
+        return Status::permission_denied("the session has ended");
     }
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(target: "writ::workload", error, "an identity could not be issued");
+    Status::unavailable("identities cannot be issued at the moment")
 }
 
 /// The SPIFFE ID of a trust domain.

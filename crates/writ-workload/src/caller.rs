@@ -27,7 +27,10 @@ impl Caller {
     pub(crate) fn gone(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
         let pidfd: OwnedFd = self.peer.pidfd().try_clone_to_owned()?;
         // A pidfd becomes readable when its process exits.
-        #[expect(deprecated, reason = "an `OwnedFd` stays open for as long as it is there; the new way is unsafe")]
+        #[expect(
+            deprecated,
+            reason = "an `OwnedFd` stays open for as long as it is there; the new way is unsafe"
+        )]
         let watched = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
         Ok(async move {
             // A pidfd that cannot be watched is one of a process that is not to be served any more.

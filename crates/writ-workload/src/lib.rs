@@ -1,5 +1,6 @@
 //! The protocols of identity. On one Unix socket: the SPIFFE Workload API and Envoy's secret discovery, for processes
-//! that the kernel names. Over TLS, for everybody: the trust bundle, OpenID discovery and the keys of tokens.
+//! that the kernel names. Over TLS, for everybody: the trust bundle, the keys of tokens and their
+//! discovery.
 //!
 //! What may be issued to whom is [`Workloads`]' to say, and how it is issued is `writ-identity`'s; here it is only
 //! spoken. Not here either: fetching the bundles of others, and the exchange of tokens, which is added to

@@ -105,9 +105,10 @@ impl Conversation {
             let named = wanted.find(&identities, &bundles)?;
             let parts = self.standing.parts();
             let now = parts.clock.now();
-            let known = self.said.as_ref().is_some_and(|said| {
-                said.named == named && said.renew.is_none_or(|renew| renew > now)
-            });
+            let known = self
+                .said
+                .as_ref()
+                .is_some_and(|said| said.named == named && said.renew.is_none_or(|renew| renew > now));
             if known {
                 continue;
             }

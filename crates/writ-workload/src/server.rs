@@ -182,10 +182,10 @@ async fn connection(stream: UnixStream, caller: Caller, calls: Arc<Calls>, stop:
     };
     let streams = Streams::default();
     let _cut = streams.cut();
-    let (caller, called) = (Arc::new(caller), CancellationToken::new());
-    let first = called.clone();
+    let (caller, asked) = (Arc::new(caller), CancellationToken::new());
+    let first = asked.clone();
     let service = service_fn(move |request| {
-        called.cancel();
+        asked.cancel();
         calls.answer(Arc::clone(&caller), request)
     });
     let window = u32::try_from(limits::WORKLOAD_MESSAGE_BYTES_MAX).unwrap_or(u32::MAX);

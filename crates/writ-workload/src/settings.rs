@@ -15,7 +15,7 @@ pub struct Settings {
     pub https: Option<Https>,
 }
 
-/// The listener for the bundle, OpenID discovery and what is added to them.
+/// The listener for the bundle, the keys of tokens and what is added to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Https {
     /// Where it listens.
@@ -169,14 +169,22 @@ mod tests {
 
     #[test]
     fn mistakes_name_file_line_and_key() {
-        let with = |rest: &str| read(&format!("[workload.https]\nlisten = \"127.0.0.1:1\"\n{rest}")).unwrap_err();
+        let with =
+            |rest: &str| read(&format!("[workload.https]\nlisten = \"127.0.0.1:1\"\n{rest}")).unwrap_err();
         assert!(with("").contains("writd.toml:1"), "{}", with(""));
         assert!(with("key = \"/k\"\n").contains("writd.toml:3"));
         assert!(with("certificate = \"/k\"\n").contains("`key`"));
         assert!(with("spiffe_id = \"spiffe://other/x\"\n").contains("`example.org`"));
         assert!(with("spiffe_id = \"spiffe://example.org\"\n").contains("no workload"));
-        assert!(with("spiffe_id = \"spiffe://example.org/x\"\ncertificate = \"/c\"\nkey = \"/k\"\n").contains("one"));
+        assert!(
+            with("spiffe_id = \"spiffe://example.org/x\"\ncertificate = \"/c\"\nkey = \"/k\"\n")
+                .contains("one")
+        );
         assert!(with("certificat = \"/c\"\n").contains("did you mean `certificate`"));
-        assert!(read("[workload.https]\nspiffe_id = \"spiffe://example.org/x\"\n").unwrap_err().contains("missing"));
+        assert!(
+            read("[workload.https]\nspiffe_id = \"spiffe://example.org/x\"\n")
+                .unwrap_err()
+                .contains("missing")
+        );
     }
 }

@@ -46,13 +46,16 @@ impl Shared {
     }
 
     /// Asks who the caller of this request is.
-    pub(crate) async fn standing<T>(self: &Arc<Self>, request: &tonic::Request<T>) -> Result<Standing, Status> {
+    pub(crate) async fn standing<T>(
+        self: &Arc<Self>,
+        request: &tonic::Request<T>,
+    ) -> Result<Standing, Status> {
         let caller = request.extensions().get::<Arc<Caller>>().map(Arc::clone);
         let caller = caller.ok_or_else(|| Status::internal("the caller is not known"))?;
-        let entitlements = self.parts.workloads.attest(caller.peer()).await.map_err(|error| refused(&error))?;
+        let entitlements = self.parts.workloads.attest(caller.peer()).await.map_err(refused)?;
         // What was looked at may have been the next owner of the pid, if the caller went away meanwhile.
         if !caller.peer().is_alive() {
-            return Err(refused(&NotAttested::NoIdentity));
+            return Err(refused(NotAttested::NoIdentity));
         }
         let mut bundles = self.parts.bundles.clone();
         bundles.mark_unchanged();
@@ -68,7 +71,7 @@ impl Shared {
     }
 }
 
-fn refused(error: &NotAttested) -> Status {
+fn refused(error: NotAttested) -> Status {
     match error {
         NotAttested::NoIdentity => Status::permission_denied(error.to_string()),
         NotAttested::NotReady => Status::unavailable(error.to_string()),
@@ -105,7 +108,7 @@ impl Standing {
             })
             .collect();
         if self.held.is_empty() {
-            return Err(refused(&NotAttested::NoIdentity));
+            return Err(refused(NotAttested::NoIdentity));
         }
         Ok((Arc::clone(&self.held), Arc::clone(&self.bundles.borrow_and_update())))
     }
@@ -189,7 +192,12 @@ impl Moment<'_> {
 
     /// When to issue anew, if that is possible: what ends with its session is not renewed, and what is nearly over
     /// is not renewed in a hurry.
-    pub(crate) fn renewal(&self, entitled: &Entitled, not_after: Timestamp, at: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn renewal(
+        &self,
+        entitled: &Entitled,
+        not_after: Timestamp,
+        at: Timestamp,
+    ) -> Option<Timestamp> {
         let soonest = self.parts.clock.now().plus(RENEWAL_PAUSE_MIN);
         // What is issued ends with a whole second.
         (not_after.seconds() < entitled.expires.seconds()).then_some(at.max(soonest))
@@ -197,7 +205,10 @@ impl Moment<'_> {
 }
 
 /// A stream of messages: the first at once, each other when it says something new. An error is its end.
-pub(crate) fn updates<V: View>(standing: Standing, view: V) -> BoxStream<'static, Result<V::Message, Status>> {
+pub(crate) fn updates<V: View>(
+    standing: Standing,
+    view: V,
+) -> BoxStream<'static, Result<V::Message, Status>> {
     let updates = Updates { standing, view, said: None, renew: None };
     stream::unfold(Some(updates), |updates| async {
         let mut updates = updates?;

@@ -1,5 +1,5 @@
-//! The endpoints over TLS, for everybody: the trust bundle, OpenID discovery, the keys of tokens, and what else is added
-//! to the [`Router`]. Clients are never asked for a certificate (SPIFFE Federation section 5.2).
+//! The endpoints over TLS, for everybody: the trust bundle, the keys of tokens and their discovery, and what else is
+//! added to the [`Router`]. Clients are never asked for a certificate (SPIFFE Federation section 5.2).
 //!
 //! Invariant: nothing that is served here is secret, unless an endpoint that was added proves its caller; and a client
 //! that is slow or large takes a bounded part of what there is, and of its address's part.
@@ -22,8 +22,8 @@ use writ_gate::limits;
 
 use crate::Parts;
 use crate::settings::Https;
-pub use documents::{BUNDLE_PATH, documents};
 pub(crate) use documents::discovery;
+pub use documents::{BUNDLE_PATH, documents};
 use proof::Proof;
 pub use router::{Document, Endpoint, Router, json};
 

@@ -16,7 +16,9 @@ fn field(value: Value) -> Field {
         Value::Bool(is) => Kind::BoolValue(is),
         Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
         Value::String(text) => Kind::StringValue(text),
-        Value::Array(values) => Kind::ListValue(ListValue { values: values.into_iter().map(field).collect() }),
+        Value::Array(values) => {
+            Kind::ListValue(ListValue { values: values.into_iter().map(field).collect() })
+        }
         Value::Object(members) => Kind::StructValue(message(members)),
     };
     Field { kind: Some(kind) }

@@ -36,8 +36,8 @@ impl Wanted {
 /// `FetchJWTSVID`: one token for each identity, good for these audiences.
 pub(super) fn svids(moment: &Moment<'_>, wanted: &Wanted) -> Result<JwtsvidResponse, Status> {
     let issue = |one: &Entitled| {
-        let issuer = &moment.parts.issuer;
-        let issued = issuer.jwt(&one.spiffe_id, &wanted.audiences, one.expires).map_err(|e| unissued(&e))?;
+        let issued = moment.parts.issuer.jwt(&one.spiffe_id, &wanted.audiences, one.expires);
+        let issued = issued.map_err(|error| unissued(&error))?;
         Ok(Jwtsvid {
             spiffe_id: one.spiffe_id.to_string(),
             svid: issued.token.expose().to_owned(),

@@ -103,10 +103,7 @@ fn named(name: &str, identities: &[Entitled], bundles: &Bundles) -> Option<Named
 }
 
 /// The secrets themselves, and when they must be renewed at the latest.
-pub(super) fn resources(
-    named: &[Named],
-    now: &Moment<'_>,
-) -> Result<(Vec<Any>, Option<Timestamp>), Status> {
+pub(super) fn resources(named: &[Named], now: &Moment<'_>) -> Result<(Vec<Any>, Option<Timestamp>), Status> {
     let (mut resources, mut renew) = (Vec::with_capacity(named.len()), None::<Timestamp>);
     for Named { name, content } in named {
         let kind = match content {

@@ -106,14 +106,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Readable<S> {
                     this.held.extend_from_slice(read.filled());
                     this.look();
                 }
-                other => return other,
+                waits @ (Poll::Pending | Poll::Ready(Err(_))) => return waits,
             }
         }
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Readable<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

@@ -96,13 +96,16 @@ fn describe(reflection: Option<&Described>, request: Request<Incoming>) -> Answe
 /// rest is served all the same.
 fn reflection() -> [Option<Described>; 2] {
     let builder = || {
-        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
     };
-    let v1 = builder().build_v1().ok().map(|server| -> Described {
-        Box::new(move |request| server.clone().call(request))
-    });
-    let v1alpha = builder().build_v1alpha().ok().map(|server| -> Described {
-        Box::new(move |request| server.clone().call(request))
-    });
+    let v1 = builder()
+        .build_v1()
+        .ok()
+        .map(|server| -> Described { Box::new(move |request| server.clone().call(request)) });
+    let v1alpha = builder()
+        .build_v1alpha()
+        .ok()
+        .map(|server| -> Described { Box::new(move |request| server.clone().call(request)) });
     [v1, v1alpha]
 }

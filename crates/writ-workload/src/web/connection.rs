@@ -60,9 +60,8 @@ pub(super) async fn serve(
             timeout(limits::WEB_TIMEOUT, http).await
         }
     };
-    match ended {
-        Ok(Err(error)) => tracing::debug!(target: "writ::workload", error, "a connection over TLS broke"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = ended {
+        tracing::debug!(target: "writ::workload", error, "a connection over TLS broke");
     }
 }
 
@@ -81,7 +80,7 @@ async fn answer(router: &Router, request: Request<Incoming>) -> Response<Bytes> 
         };
         match endpoint {
             Ok(endpoint) => endpoint.answer(Request::from_parts(head, body)).await,
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     };
     let answer = timeout(limits::WEB_TIMEOUT, whole).await;

@@ -13,7 +13,8 @@ use crate::Parts;
 /// Where the bundle of our own trust domain is served (SPIFFE Federation, section 4).
 pub const BUNDLE_PATH: &str = "/bundle";
 
-/// Routes to the bundle, and, if tokens name an issuer, to OpenID discovery and their keys.
+/// Routes to the bundle, and, if tokens name an issuer, to their keys and the discovery of these
+/// (`OpenID` Connect).
 ///
 /// `endpoints` are further members of the discovery document, such as `token_endpoint`: whoever adds an endpoint to the
 /// router says so here.
@@ -23,14 +24,18 @@ pub fn documents(parts: &Parts, endpoints: &[(&str, &str)]) -> Router {
     let Some(issuer) = parts.issuer.issuer() else { return router };
     // OpenID Connect Discovery 1.0, section 4: the path is appended to the issuer, whose own path comes first.
     let base = issuer.trim_end_matches('/');
-    let path = issuer.parse::<Uri>().map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+    let path =
+        issuer.parse::<Uri>().map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default();
     let discovery = discovery(issuer, base, endpoints);
     router
         .document(format!("{path}/.well-known/openid-configuration"), move || discovery.clone())
         .document(format!("{path}/keys"), own(parts, writ_identity::Bundle::oidc_jwks))
 }
 
-fn own(parts: &Parts, text: fn(&writ_identity::Bundle) -> String) -> impl Fn() -> String + Send + Sync + 'static {
+fn own(
+    parts: &Parts,
+    text: fn(&writ_identity::Bundle) -> String,
+) -> impl Fn() -> String + Send + Sync + 'static {
     let bundles: watch::Receiver<Arc<Bundles>> = parts.bundles.clone();
     move || text(bundles.borrow().own())
 }
@@ -47,7 +52,9 @@ pub(crate) fn discovery(issuer: &str, base: &str, endpoints: &[(&str, &str)]) ->
         "claims_supported": ["aud", "exp", "iat", "iss", "sub"],
     });
     if let Some(members) = document.as_object_mut() {
-        members.extend(endpoints.iter().map(|(name, path)| ((*name).to_owned(), format!("{base}{path}").into())));
+        members.extend(
+            endpoints.iter().map(|(name, path)| ((*name).to_owned(), format!("{base}{path}").into())),
+        );
     }
     document.to_string()
 }

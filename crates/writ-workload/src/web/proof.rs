@@ -105,8 +105,8 @@ fn from_files(chain: &Path, read: &[u8], key: &Path) -> Result<Arc<ServerConfig>
 fn file(path: &Path) -> Result<Vec<u8>, WebError> {
     let shown = || path.display().to_string();
     // Certificates of ACME clients are links to the newest one.
-    let real = std::fs::canonicalize(path).map_err(|_| WebError::Missing { path: shown() })?;
-    let read = durable::read(&real).map_err(|source| WebError::File { path: shown(), source })?;
+    let target = std::fs::canonicalize(path).map_err(|_| WebError::Missing { path: shown() })?;
+    let read = durable::read(&target).map_err(|source| WebError::File { path: shown(), source })?;
     read.ok_or_else(|| WebError::Missing { path: shown() })
 }
 

@@ -41,9 +41,13 @@ impl Router {
     }
 
     /// What answers, or the refusal. Paths are compared as they are: nothing here is worth decoding for.
-    pub(super) fn find(&self, method: &Method, path: &str) -> Result<Arc<dyn Endpoint>, Response<Bytes>> {
+    pub(super) fn find(
+        &self,
+        method: &Method,
+        path: &str,
+    ) -> Result<Arc<dyn Endpoint>, Box<Response<Bytes>>> {
         let Some((methods, endpoint)) = self.paths.get(path) else {
-            return Err(plain(StatusCode::NOT_FOUND, "not found\n"));
+            return Err(Box::new(plain(StatusCode::NOT_FOUND, "not found\n")));
         };
         if methods.contains(method) {
             return Ok(Arc::clone(endpoint));
@@ -53,7 +57,7 @@ impl Router {
         if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
             refusal.headers_mut().insert(header::ALLOW, allowed);
         }
-        Err(refusal)
+        Err(Box::new(refusal))
     }
 }
 

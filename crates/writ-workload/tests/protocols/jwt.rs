@@ -3,11 +3,11 @@
 use futures_util::StreamExt;
 use spiffe::{JwtSource, JwtSvid, TrustDomain};
 use tonic::Code;
+use writ_identity::validate;
 use writ_workload::proto::google::protobuf::value::Kind;
 use writ_workload::proto::{
-    JwtsvidRequest, ValidateJwtsvidRequest, WitBundlesRequest, WitsvidRequest,
+    JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, WitBundlesRequest, WitsvidRequest,
 };
-use writ_identity::validate;
 
 use crate::world::{DOMAIN, World, entitled, meant, now, run_id, settings, soon};
 
@@ -111,7 +111,7 @@ async fn bundles_of_tokens_hold_only_keys_of_tokens() {
     let mut bundles = client.stream_jwt_bundles().await.unwrap();
     soon("the bundles", bundles.next()).await.unwrap().unwrap();
     let mut raw = world.raw().await;
-    let mut bundles = raw.fetch_jwt_bundles(meant(Default::default())).await.unwrap().into_inner();
+    let mut bundles = raw.fetch_jwt_bundles(meant(JwtBundlesRequest {})).await.unwrap().into_inner();
     let message = soon("the bundles", bundles.message()).await.unwrap().unwrap();
     let jwks: serde_json::Value =
         serde_json::from_slice(&message.bundles[&format!("spiffe://{DOMAIN}")]).unwrap();

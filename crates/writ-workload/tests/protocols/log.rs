@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tonic::Code;
 use tracing_subscriber::fmt::MakeWriter;
-use writ_workload::proto::{JwtsvidRequest, ValidateJwtsvidRequest, X509svidRequest};
+use writ_workload::proto::{JwtsvidRequest, ValidateJwtsvidRequest, WitsvidRequest, X509svidRequest};
 
 use crate::world::{World, entitled, meant, now, settings, soon};
 
@@ -38,11 +38,7 @@ impl<'a> MakeWriter<'a> for Kept {
 async fn tokens_and_keys_are_never_logged() {
     let kept = Kept::default();
     let filter = "trace,h2=info,hyper=trace,tonic=trace";
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(kept.clone())
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(kept.clone()).init();
     let world = World::with(settings("[identity]\nwit = true\n")).await;
     let mut identity = entitled("coder", 1);
     identity.hint = "hint-of-the-operator".into();
@@ -54,12 +50,17 @@ async fn tokens_and_keys_are_never_logged() {
     let message = soon("svids", svids.message()).await.unwrap().unwrap();
     let key = &message.svids[0].x509_svid_key;
     secrets.push(STANDARD.encode(key));
-    secrets.push(key.iter().map(|byte| format!("{byte:02x}")).collect());
+    secrets.push(
+        key.iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .map(|n| char::from_digit(n.into(), 16).unwrap())
+            .collect(),
+    );
     secrets.push(format!("{:?}", key.to_vec()).trim_matches(['[', ']']).to_owned());
     assert_eq!(format!("{:?}", message.svids[0]), "X509svid(..)");
     let ask = JwtsvidRequest { audience: vec!["secret-audience".into()], spiffe_id: String::new() };
     let token = client.fetch_jwtsvid(meant(ask)).await.unwrap().into_inner().svids[0].svid.clone();
-    let mut wits = client.fetch_witsvid(meant(Default::default())).await.unwrap().into_inner();
+    let mut wits = client.fetch_witsvid(meant(WitsvidRequest::default())).await.unwrap().into_inner();
     let wit = soon("wits", wits.message()).await.unwrap().unwrap().svids[0].clone();
     // Refusals are where others wrote what they should not.
     let check = ValidateJwtsvidRequest { audience: "other".into(), svid: token.clone() };

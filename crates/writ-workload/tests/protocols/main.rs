@@ -1,5 +1,15 @@
 //! The protocols, spoken by clients that others wrote: the crate and the Python package `spiffe`, curl, openssl, and for
 //! what they cannot say, generated ones.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, a skipped one says why, and time and files are real here"
+)]
 
 mod ends;
 mod jwt;

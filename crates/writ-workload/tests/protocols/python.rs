@@ -1,4 +1,4 @@
-//! PyPI's `spiffe` against the socket.
+//! The Python package `spiffe` against the socket.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
@@ -63,7 +63,10 @@ async fn the_python_client_fetches_streams_and_validates() {
     assert_eq!(svid["id"], run_id("coder", 1).as_str());
     assert_eq!((&svid["chain"], &svid["domains"]), (&json!(2), &json!(["example.org", "other.example"])));
     let jwt = python.says().await;
-    assert_eq!((&jwt["id"], &jwt["audience"]), (&json!(run_id("coder", 1).as_str()), &json!(["db.internal"])));
+    assert_eq!(
+        (&jwt["id"], &jwt["audience"]),
+        (&json!(run_id("coder", 1).as_str()), &json!(["db.internal"]))
+    );
     assert!(jwt["wrong"].is_string(), "{jwt}");
     assert_eq!(python.says().await, json!({"streaming": true}));
     world.authority.replace(now()).await.unwrap();

@@ -153,16 +153,16 @@ async fn names_mean_what_they_mean_to_spires_agent() {
     let names = [helper.as_str(), "ROOTCA", "ALL", &own_id, "spiffe://other.example"];
     let answer = client.fetch_secrets(request(&names)).await.unwrap().into_inner();
     let found = secrets(&answer);
-    let named = |name: &str| found.iter().find(|secret| secret.name == name).unwrap();
-    let chain = certificates(&bytes(certificate(named(helper.as_str())).certificate_chain.as_ref()));
+    let secret = |name: &str| found.iter().find(|secret| secret.name == name).unwrap();
+    let chain = certificates(&bytes(certificate(secret(helper.as_str())).certificate_chain.as_ref()));
     let bundles = world.parts.bundles.borrow().clone();
     assert_eq!(validate::x509(&chain, &bundles, now()).unwrap(), helper);
     for name in ["ROOTCA", &own_id] {
-        assert_eq!(certificates(&bytes(context(named(name)).trusted_ca.as_ref())), own);
+        assert_eq!(certificates(&bytes(context(secret(name)).trusted_ca.as_ref())), own);
     }
-    let theirs = certificates(&bytes(context(named("spiffe://other.example")).trusted_ca.as_ref()));
+    let theirs = certificates(&bytes(context(secret("spiffe://other.example")).trusted_ca.as_ref()));
     assert_ne!(theirs, own);
-    let all = validator(named("ALL"));
+    let all = validator(secret("ALL"));
     assert_eq!(all, [(DOMAIN.to_owned(), own), ("other.example".to_owned(), theirs)]);
     // Nothing named is everything: both identities, both trust domains.
     let everything = client.fetch_secrets(request(&[])).await.unwrap().into_inner();

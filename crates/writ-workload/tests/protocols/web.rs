@@ -87,8 +87,12 @@ impl Site {
 
     async fn openssl(&self, extra: &[&str]) -> String {
         let mut command = Command::new("openssl");
-        command.args(["s_client", "-ign_eof", "-connect", &self.at.to_string(), "-CAfile"]).arg(&self.roots).args(extra);
-        let mut client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command
+            .args(["s_client", "-ign_eof", "-connect", &self.at.to_string(), "-CAfile"])
+            .arg(&self.roots)
+            .args(extra);
+        let mut client =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let asked = "GET /bundle HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         client.stdin.take().unwrap().write_all(asked.as_bytes()).unwrap();
         let output = tokio::task::spawn_blocking(move || client.wait_with_output().unwrap());
@@ -144,12 +148,14 @@ async fn openid_discovery_leads_to_the_keys_of_tokens() {
     assert_eq!(discovery["id_token_signing_alg_values_supported"][0], "ES256");
     let keys = site.json("/idp/keys").await;
     let keys = keys["keys"].as_array().unwrap();
-    assert!(!keys.is_empty() && keys.iter().all(|key| key["use"] == "sig" && key["alg"] == "ES256"), "{keys:?}");
+    assert!(
+        !keys.is_empty() && keys.iter().all(|key| key["use"] == "sig" && key["alg"] == "ES256"),
+        "{keys:?}"
+    );
     assert!(keys.iter().all(|key| key.get("d").is_none() && key.get("x5c").is_none()));
     // A token that a workload gets is one that they vouch for.
     let one = entitled("coder", 1);
-    let svid =
-        site.world.parts.issuer.jwt(&one.spiffe_id, &["sts.example".to_owned()], one.expires).unwrap();
+    let svid = site.world.parts.issuer.jwt(&one.spiffe_id, &["sts.example".to_owned()], one.expires).unwrap();
     let part = |n: usize| {
         let text = svid.token.expose().split('.').nth(n).unwrap().to_owned();
         let raw = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text).unwrap();
@@ -192,8 +198,12 @@ async fn an_svid_of_our_own_proves_the_listener_to_those_who_have_the_bundle() {
     let read = site.curl(BUNDLE_PATH, &["--insecure"]).await;
     assert!(read.status.success());
     let certificates = site.openssl(&["-showcerts"]).await;
-    let mut inspect = Command::new("openssl").args(["x509", "-noout", "-ext", "subjectAltName"])
-        .stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut inspect = Command::new("openssl")
+        .args(["x509", "-noout", "-ext", "subjectAltName"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     inspect.stdin.take().unwrap().write_all(certificates.as_bytes()).unwrap();
     let text = String::from_utf8(inspect.wait_with_output().unwrap().stdout).unwrap();
     assert!(text.contains(&format!("URI:spiffe://{DOMAIN}/writ/web")), "{text}");
@@ -205,7 +215,7 @@ async fn no_client_is_asked_for_a_certificate() {
     for version in ["-tls1_2", "-tls1_3"] {
         let said = site.openssl(&[version]).await;
         assert!(said.contains("No client certificate CA names sent"), "{said}");
-        assert!(!said.contains("Requested Signature Algorithms") , "{said}");
+        assert!(!said.contains("Requested Signature Algorithms"), "{said}");
     }
 }
 
@@ -279,7 +289,9 @@ async fn slow_clients_are_hung_up_on_in_time() {
         })
     };
     let head = dribble("GET /bundle HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
-    let body = dribble("POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nConnection: close\r\n\r\nx");
+    let body = dribble(
+        "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nConnection: close\r\n\r\nx",
+    );
     for (what, client) in [("silent", silent), ("head", head), ("body", body)] {
         let (after, said) = soon(what, client).await.unwrap();
         assert!(after < limits::WEB_TIMEOUT * 2, "{what}: {after:?}");

@@ -129,7 +129,8 @@ async fn a_change_that_does_not_concern_a_stream_is_not_told_to_it() {
 async fn changed_registrations_are_streamed_and_hints_are_unique() {
     let world = World::new().await;
     let me = std::process::id();
-    let (mut first, mut second, mut third) = (entitled("coder", 1), entitled("helper", 2), entitled("web", 3));
+    let (mut first, mut second, mut third) =
+        (entitled("coder", 1), entitled("helper", 2), entitled("web", 3));
     (first.hint, second.hint, third.hint) = ("internal".into(), "internal".into(), "x".repeat(1_025));
     world.processes.entitle(me, &[first.clone()]);
     let mut client = world.raw().await;
