@@ -1,4 +1,5 @@
-//! How many identities are issued a second: key, certificate or token, and signature, on as many threads as named.
+//! How many identities are issued a second: key, certificate or token, and signature, on as many threads as named; and
+//! how much processor time each takes, which a loaded machine does not change.
 //!
 //! `cargo run --release -p writ-identity --example issuing -- 2`
 
@@ -57,23 +58,30 @@ fn measure(
 ) {
     const TIME: Duration = Duration::from_secs(3);
     let begun = SystemClock.monotonic();
-    let counts: Vec<u32> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut count = 0;
-                    while SystemClock.monotonic().saturating_sub(begun) < TIME && issue(issuer).is_ok() {
-                        count += 1;
-                    }
-                    count
-                })
-            })
-            .collect();
+    let work = || {
+        let (mut count, before) = (0_u32, processor_nanos());
+        while SystemClock.monotonic().saturating_sub(begun) < TIME && issue(issuer).is_ok() {
+            count += 1;
+        }
+        (count, processor_nanos() - before)
+    };
+    let done: Vec<(u32, f64)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
     });
-    let total: u32 = counts.iter().sum();
+    let total: u32 = done.iter().map(|(count, _)| count).sum();
+    let nanos: f64 = done.iter().map(|(_, nanos)| nanos).sum();
     let rate = f64::from(total) / TIME.as_secs_f64();
-    report(&format!("{what}: {rate:.0} a second on {threads} threads"));
+    let each = nanos / f64::from(total.max(1)) / 1_000.0;
+    report(&format!(
+        "{what}: {rate:.0} a second on {threads} threads, {each:.0} microseconds of processor each"
+    ));
+}
+
+/// What this thread has run so far, by the scheduler's account (proc(5), `schedstat`).
+fn processor_nanos() -> f64 {
+    let account = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    account.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
 }
 
 #[expect(clippy::print_stdout, reason = "an example that reports a figure")]

@@ -12,7 +12,9 @@ mod generation;
 mod source;
 mod stored;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
@@ -63,7 +65,7 @@ pub enum Change {
     /// The operator must sign the request that was written.
     Waiting {
         /// The request.
-        request: std::path::PathBuf,
+        request: PathBuf,
     },
 }
 
@@ -76,6 +78,10 @@ pub struct Authority {
     publication: Arc<Publication>,
     issuer: Arc<Issuer>,
     state: Mutex<State>,
+    /// What was done and not said yet.
+    unsaid: StdMutex<Vec<Change>>,
+    /// When the source last failed, microseconds.
+    failed: AtomicU64,
 }
 
 impl Authority {
@@ -106,12 +112,14 @@ impl Authority {
             publication: Arc::new(Publication::new(own)),
             issuer: Arc::new(issuer),
             state: Mutex::new(state),
+            unsaid: StdMutex::default(),
+            failed: AtomicU64::new(0),
             settings,
             surroundings,
         };
         let now = authority.surroundings.clock.now();
         authority.state.lock().await.install(&authority.issuer)?;
-        match authority.tick(now).await {
+        match authority.begin(now).await {
             Err(
                 error @ (Error::Fetch { .. }
                 | Error::Answer { .. }
@@ -120,9 +128,19 @@ impl Authority {
             ) => {
                 tracing::error!(target: "writ::identity", error = &error as &dyn std::error::Error, "no signing certificate");
             }
-            done => drop(done?),
+            done => done?,
         }
         Ok(authority)
+    }
+
+    /// The first turn; what it does is said by the first [`Authority::tick`].
+    async fn begin(&self, now: Timestamp) -> Result<(), Error> {
+        let mut state = self.state.lock().await;
+        self.turn(&mut state, now).await?;
+        if self.wants_another(&state, now) {
+            self.prepare(&mut state, now).await?;
+        }
+        Ok(())
     }
 
     /// What hands out identities.
@@ -140,40 +158,22 @@ impl Authority {
         self.publication.subscribe()
     }
 
-    /// Does what is due at `now` and says what was done. Costs next to nothing when nothing is; to be called every few
-    /// seconds. On an error what is due later is tried again, and what signs goes on signing until it ends.
+    /// Does what is due at `now` and says what was done since the last time that it said so. Costs next to nothing when
+    /// nothing is due; to be called every few seconds. On an error what is due is tried again later, what was done is
+    /// said then, and what signs goes on signing until it ends.
     pub async fn tick(&self, now: Timestamp) -> Result<Vec<Change>, Error> {
         let mut state = self.state.lock().await;
-        let mut changes = Vec::new();
-        let next = self.turn(&state, now, &mut changes);
-        if let Some(next) = next {
-            self.commit(&mut state, next).await?;
-        }
-        if self.wants_another(&state, now) {
-            match self.source.obtain(now, self.settings.intermediate_ttl).await? {
-                // A crash came between storing it and forgetting its request.
-                Origin::Signed(signed) if state.holds(&signed.chain) => self.source.adopted().await?,
-                Origin::Signed(signed) => {
-                    let generation =
-                        Generation::new(state.numbers + 1, signed, now, &*self.surroundings.ids)?;
-                    generation.prove(&self.trust_domain, &self.settings, &*self.surroundings.ids, now)?;
-                    changes.push(Change::Prepared {
-                        generation: generation.number,
-                        not_after: generation.not_after,
-                    });
-                    let with = state.with(generation);
-                    self.commit(&mut state, with).await?;
-                    self.source.adopted().await?;
-                    if let Some(next) = self.turn(&state, now, &mut changes) {
-                        self.commit(&mut state, next).await?;
-                    }
-                }
-                Origin::Waiting(request) => changes.push(Change::Waiting { request }),
+        self.turn(&mut state, now).await?;
+        let mut waiting = None;
+        if self.wants_another(&state, now) && self.may_ask(now) {
+            let asked = self.prepare(&mut state, now).await;
+            if asked.is_err() {
+                self.failed.store(now.micros(), Ordering::Relaxed);
             }
+            waiting = asked?;
         }
-        for change in &changes {
-            tracing::info!(target: "writ::identity", ?change, "the authority changed");
-        }
+        let mut changes = std::mem::take(&mut *self.unsaid.lock().unwrap_or_else(PoisonError::into_inner));
+        changes.extend(waiting.map(|request| Change::Waiting { request }));
         Ok(changes)
     }
 
@@ -193,15 +193,39 @@ impl Authority {
         generation.prove(&self.trust_domain, &self.settings, &*self.surroundings.ids, now)?;
         generation.phase = Phase::Active;
         let number = generation.number;
-        let next = State { generations: vec![generation], numbers: number, sequence: state.sequence };
+        let mut next = state.share();
+        next.numbers = number;
+        next.generations = vec![generation];
         self.commit(&mut state, next).await?;
         self.source.adopted().await?;
         Ok(vec![Change::Activated { generation: number }])
     }
 
+    /// Asks for the next generation and publishes it; gives the request that an operator must sign first.
+    async fn prepare(&self, state: &mut State, now: Timestamp) -> Result<Option<PathBuf>, Error> {
+        let signed = match self.source.obtain(now, self.settings.intermediate_ttl).await? {
+            Origin::Waiting(request) => return Ok(Some(request)),
+            Origin::Signed(signed) => signed,
+        };
+        // Otherwise a crash came between storing it and forgetting its request.
+        if !state.holds(&signed.chain) {
+            let generation = Generation::new(state.numbers + 1, signed, now, &*self.surroundings.ids)?;
+            generation.prove(&self.trust_domain, &self.settings, &*self.surroundings.ids, now)?;
+            let change = Change::Prepared { generation: generation.number, not_after: generation.not_after };
+            let next = state.with(generation);
+            self.commit(state, next).await?;
+            self.say([change]);
+        }
+        self.source.adopted().await?;
+        self.turn(state, now).await?;
+        Ok(None)
+    }
+
     /// Stores, then publishes, then signs.
     async fn commit(&self, state: &mut State, mut next: State) -> Result<(), Error> {
-        if !next.bundle(&self.trust_domain, &self.settings)?.same_keys(self.publication.now().own()) {
+        let published = next.bundle(&self.trust_domain, &self.settings)?.fingerprint();
+        if next.published != published {
+            next.published = published;
             next.sequence += 1;
         }
         next.store(&self.trust_domain, Arc::clone(&self.surroundings.keep)).await?;
@@ -213,10 +237,10 @@ impl Authority {
         Ok(())
     }
 
-    /// The state after everything that time alone brings about, if that is anything.
-    fn turn(&self, state: &State, now: Timestamp, changes: &mut Vec<Change>) -> Option<State> {
+    /// Does everything that time alone brings about.
+    async fn turn(&self, state: &mut State, now: Timestamp) -> Result<(), Error> {
         let mut next = state.share();
-        let before = changes.len();
+        let mut changes = Vec::new();
         let linger = self.settings.lifetimes.longest() + CLOCK_SLACK;
         next.generations.retain(|generation| {
             let dead = generation.dead(now, linger);
@@ -237,7 +261,27 @@ impl Authority {
                 }
             }
         }
-        (changes.len() > before).then_some(next)
+        // The configuration may have changed what is published: the sequence must grow with it.
+        let other = next.bundle(&self.trust_domain, &self.settings)?.fingerprint() != state.published;
+        if !changes.is_empty() || other && !next.generations.is_empty() {
+            self.commit(state, next).await?;
+            self.say(changes);
+        }
+        Ok(())
+    }
+
+    fn say(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            tracing::info!(target: "writ::identity", ?change, "the authority changed");
+            unsaid.push(change);
+        }
+    }
+
+    /// Whether the source may be asked: while something signs, a source that failed is left alone for a moment.
+    fn may_ask(&self, now: Timestamp) -> bool {
+        let failed = Timestamp::from_micros(self.failed.load(Ordering::Relaxed));
+        !self.issuer.is_ready() || now >= failed.plus(ASK_AGAIN) || now < failed
     }
 
     fn should_activate(&self, state: &State, now: Timestamp) -> bool {
@@ -277,6 +321,8 @@ impl Authority {
 
 /// Refresh hints that pass between publication and use (SPIFFE Federation recommends three to five).
 const LEAD_REFRESHES: u32 = 5;
+/// How long a source that failed is left alone while something signs.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
 /// By how much the clocks of those who check may differ from ours.
 const CLOCK_SLACK: Duration = Duration::from_mins(1);
 

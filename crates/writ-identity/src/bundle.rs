@@ -139,6 +139,13 @@ impl Bundle {
         self.wit.iter().find(|key| key.kid == kid)
     }
 
+    /// A digest of the keys, whatever the sequence says.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let bare = Self { sequence: None, refresh_hint: None, ..self.clone() };
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bare.jwks().as_bytes());
+        digest.as_ref().try_into().unwrap_or_default()
+    }
+
     /// Whether the keys are the same, whatever the sequence says.
     pub(crate) fn same_keys(&self, other: &Self) -> bool {
         self.roots == other.roots && self.jwt == other.jwt && self.wit == other.wit

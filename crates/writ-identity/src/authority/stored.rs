@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) numbers: u64,
     /// The sequence of the bundle.
     pub(super) sequence: u64,
+    /// The fingerprint of what was published under that sequence.
+    pub(super) published: [u8; 32],
 }
 
 impl State {
@@ -34,7 +36,7 @@ impl State {
         let kept = keep.load(NAME).map_err(|source| Error::Keep { name: NAME, verb: "loaded", source })?;
         match kept {
             Some(kept) => Self::read(domain, kept.expose()),
-            None => Ok(Self { generations: Vec::new(), numbers: 0, sequence: 0 }),
+            None => Ok(Self { generations: Vec::new(), numbers: 0, sequence: 0, published: [0; 32] }),
         }
     }
 
@@ -47,7 +49,7 @@ impl State {
 
     pub(super) fn share(&self) -> Self {
         let generations = self.generations.iter().map(Generation::share).collect();
-        Self { generations, numbers: self.numbers, sequence: self.sequence }
+        Self { generations, numbers: self.numbers, sequence: self.sequence, published: self.published }
     }
 
     /// The same with another generation, whose number is the newest.
@@ -93,6 +95,7 @@ impl State {
         out.text(domain.as_str())?;
         out.number(self.numbers);
         out.number(self.sequence);
+        out.0.extend_from_slice(&self.published);
         for generation in &self.generations {
             out.number(generation.number);
             let (phase, since) = match generation.phase {
@@ -127,11 +130,13 @@ impl State {
             return Err(malformed());
         }
         let (numbers, sequence) = reader.number().zip(reader.number()).ok_or_else(malformed)?;
+        let (published, rest) = reader.0.split_first_chunk::<32>().ok_or_else(malformed)?;
+        reader.0 = rest;
         let mut generations = Vec::new();
         while !reader.0.is_empty() {
             generations.push(generation(&mut reader)?.ok_or_else(malformed)?);
         }
-        Ok(Self { generations, numbers, sequence })
+        Ok(Self { generations, numbers, sequence, published: *published })
     }
 }
 

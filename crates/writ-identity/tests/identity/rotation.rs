@@ -114,6 +114,31 @@ async fn a_restart_changes_nothing() {
 }
 
 #[tokio::test]
+async fn the_first_tick_says_what_opening_did() {
+    let node = Node::new("example.org", "");
+    let authority = node.try_open().await.unwrap();
+    let changes = authority.tick(node.now()).await.unwrap();
+    assert!(
+        matches!(changes[..], [Change::Prepared { generation: 1, .. }, Change::Activated { generation: 1 }]),
+        "{changes:?}"
+    );
+    assert!(authority.tick(node.now()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_setting_that_changes_the_bundle_changes_its_sequence() {
+    let (mut node, authority) = example().await;
+    let before = authority.bundles().borrow().own().sequence;
+    drop(authority);
+    node.settings = Node::new("example.org", "[identity]\nwit = true\n").settings;
+    for _ in 0..2 {
+        let authority = node.open().await;
+        assert_ne!(authority.bundles().borrow().own().wit_jwks(), r#"{"keys":[]}"#);
+        assert_eq!(authority.bundles().borrow().own().sequence, before.map(|before| before + 1));
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_slept_through_everything_signs_again_at_once() {
     let (node, authority) = example().await;
     node.clock.advance(Duration::from_hours(24 * 30));
@@ -145,6 +170,7 @@ async fn what_cannot_be_stored_is_neither_published_nor_used() {
     assert!(matches!(authority.replace(node.now()).await, Err(Error::Keep { .. })));
     assert_eq!(*authority.bundles().borrow(), before);
     node.keep.break_down(false);
+    node.clock.advance(Duration::from_mins(1));
     assert!(!authority.tick(node.now()).await.unwrap().is_empty());
 }
 

@@ -79,7 +79,10 @@ impl Node {
     }
 
     pub(crate) async fn open(&self) -> Authority {
-        self.try_open().await.unwrap()
+        let authority = self.try_open().await.unwrap();
+        // What opening did is said by the first tick.
+        authority.tick(self.now()).await.ok();
+        authority
     }
 
     pub(crate) async fn try_open(&self) -> Result<Authority, writ_identity::Error> {

@@ -209,14 +209,18 @@ async fn answers_that_are_none_leave_what_signs_alone() {
         (foreign.to_string(), "cannot"),
     ] {
         endpoint.page("/v1/pki/root/sign-intermediate", &body);
+        assert!(authority.tick(node.now()).await.unwrap().is_empty(), "left alone for a moment");
+        node.clock.advance(Duration::from_mins(1));
         let refused = authority.tick(node.now()).await.unwrap_err();
         assert!(refused.to_string().contains(said), "{body}: {refused}");
         assert_eq!(*authority.bundles().borrow(), before);
         authority.issuer().x509(&workload("example.org"), node.in_an_hour()).unwrap();
     }
+    node.clock.advance(Duration::from_mins(1));
     write(&at.join("token"), b"a\ntoken with a line");
     let refused = authority.tick(node.now()).await.unwrap_err();
     assert!(!format!("{refused} {refused:?}").contains("with a line"), "{refused}");
+    node.clock.advance(Duration::from_mins(1));
     write(&at.join("token"), b" \n");
     assert!(matches!(authority.tick(node.now()).await, Err(Error::Content { .. })));
 }

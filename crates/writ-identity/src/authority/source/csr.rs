@@ -38,6 +38,7 @@ pub(super) async fn obtain(
         let name = certificate::serial(&*source.surroundings.ids);
         let text = certificate::request(&source.domain, name, &pair)?.pem()?;
         durable::replace(request, text.as_bytes(), 0o644)?;
+        tracing::warn!(target: "writ::identity", request = %request.display(), answer = %signed.display(), "an operator must sign this request");
     }
     Ok(Origin::Waiting(request.to_owned()))
 }
