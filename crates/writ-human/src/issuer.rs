@@ -47,7 +47,7 @@ pub struct Issuer {
     pub max_age: Option<Duration>,
     /// Authentication contexts of which one is required.
     pub acr_values: Vec<String>,
-    /// What it shall ask for at a login in a browser.
+    /// What it shall ask for at a login in a browser, if that is not left to the standard; empty for nothing.
     pub prompt: Option<String>,
     /// Whether it may be reached without TLS at a literal loopback address.
     pub plain_loopback: bool,

@@ -81,9 +81,8 @@ pub const KEYS: &[KeyDoc] = &[
     KeyDoc::optional(
         "human.issuer.prompt",
         "text",
-        "the issuer decides",
-        "What the issuer shall ask for at a login in a browser: `login`, `consent`, `select_account`. Some give refresh \
-         tokens only after `consent`.",
+        "`consent` with `offline_access`, as the standard wants it, and otherwise nothing",
+        "What the issuer shall ask for at a login in a browser: `login`, `consent`, `select_account`; empty for nothing.",
     ),
     KeyDoc::defaulted(
         "human.issuer.danger.plain_loopback",

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::{LoginId, Logins, Pending, Way};
 use crate::error::Error;
 use crate::form;
+use crate::issuer::Issuer;
 use crate::jose::encode;
 use crate::provider::Provider;
 use crate::signed_in::{LoginOwner, SignedIn};
@@ -132,8 +133,15 @@ fn question(provider: &Provider, browser: &Browser) -> String {
     let contexts = issuer.acr_values.join(" ");
     pairs.extend(max_age.as_deref().map(|age| ("max_age", age)));
     pairs.extend((!contexts.is_empty()).then_some(("acr_values", contexts.as_str())));
-    pairs.extend(issuer.prompt.as_deref().map(|prompt| ("prompt", prompt)));
+    pairs.extend(prompt(issuer).map(|prompt| ("prompt", prompt)));
     form::query(&pairs)
+}
+
+/// `OpenID` Connect Core, section 11: a refresh token is asked for together with the human's consent.
+fn prompt(issuer: &Issuer) -> Option<&str> {
+    let offline = issuer.scopes.iter().any(|scope| scope == "offline_access");
+    let prompt = issuer.prompt.as_deref().or(offline.then_some("consent"));
+    prompt.filter(|prompt| !prompt.is_empty())
 }
 
 /// A literal loopback address over HTTP, with a port: a name could be resolved to elsewhere.

@@ -18,7 +18,8 @@ struct Bench {
 impl Bench {
     async fn new(more: &str) -> Self {
         let provider = Provider::start();
-        let node = Node::open(&provider.configured(&format!("audiences = [\"{API}\", \"other\"]\n{more}"))).await;
+        let node =
+            Node::open(&provider.configured(&format!("audiences = [\"{API}\", \"other\"]\n{more}"))).await;
         Self { provider, node }
     }
 
@@ -53,7 +54,7 @@ impl Bench {
 fn a_real_access_token_names_its_human() {
     run(async {
         let bench = Bench::new("").await;
-        let token = bench.provider.access_token("bob", API, "api:read").await;
+        let token = bench.provider.access_token("bob", API, "openid api:read").await;
         let caller = bench.node.people.callers().verify(&token, API).await.unwrap();
         assert_eq!(caller.human.to_string(), format!("oidc:{}#bob", bench.provider.url));
         assert_eq!((caller.kind, &*caller.issuer), (TokenKind::Access, "corp"));
@@ -69,7 +70,12 @@ fn a_real_access_token_names_its_human() {
 fn plain_and_typed_access_tokens_are_taken() {
     run(async {
         let bench = Bench::new("").await;
-        for header in [json!({ "typ": "at+jwt" }), json!({ "typ": "application/at+JWT" }), json!({ "typ": "JWT" }), json!({})] {
+        for header in [
+            json!({ "typ": "at+jwt" }),
+            json!({ "typ": "application/at+JWT" }),
+            json!({ "typ": "JWT" }),
+            json!({}),
+        ] {
             let token = bench.token(header.clone(), json!({ "aud": ["x", API] })).await;
             let caller = bench.node.people.callers().verify(&token, API).await.unwrap();
             assert_eq!((caller.kind, caller.display.as_str()), (TokenKind::Access, "Alice"));
@@ -94,7 +100,10 @@ fn a_token_for_another_audience_or_from_another_issuer() {
         // An issuer without audiences takes no callers at all.
         let node = Node::open(&bench.provider.configured("")).await;
         let token = bench.token(json!({}), json!({})).await;
-        assert_eq!(node.people.callers().verify(&token, API).await.unwrap_err().refusal(), Some(Refusal::Audience));
+        assert_eq!(
+            node.people.callers().verify(&token, API).await.unwrap_err().refusal(),
+            Some(Refusal::Audience)
+        );
     });
 }
 
@@ -109,7 +118,8 @@ fn one_issuers_key_never_proves_anothers_human() {
         );
         let node = Node::open(&configuration).await;
         let now = node.clock.now().seconds();
-        let claims = |issuer: &str| json!({ "iss": issuer, "sub": "alice", "aud": API, "iat": now, "exp": now + 600 });
+        let claims =
+            |issuer: &str| json!({ "iss": issuer, "sub": "alice", "aud": API, "iat": now, "exp": now + 600 });
         let callers = node.people.callers();
         let right = two.sign("RS256", json!({}), claims(&two.url)).await;
         assert_eq!(&*callers.verify(&right, API).await.unwrap().issuer, "partner");
@@ -161,13 +171,17 @@ fn a_token_out_of_time_bound_or_without_a_human() {
         bench.refuses(plain.clone(), json!({ "exp": now - 61 }), Refusal::Expired).await;
         bench.refuses(plain.clone(), json!({ "exp": null }), Refusal::Claim("exp")).await;
         bench.refuses(plain.clone(), json!({ "iat": null }), Refusal::Claim("iat")).await;
-        bench.refuses(plain.clone(), json!({ "iat": now - 8 * 86_400, "exp": now + 60 }), Refusal::Expired).await;
+        bench
+            .refuses(plain.clone(), json!({ "iat": now - 8 * 86_400, "exp": now + 60 }), Refusal::Expired)
+            .await;
         bench.refuses(plain.clone(), json!({ "nbf": now + 300 }), Refusal::NotYet).await;
         bench.refuses(plain.clone(), json!({ "cnf": { "jkt": "x" } }), Refusal::Bound).await;
         bench.refuses(plain.clone(), json!({ "sub": "app" }), Refusal::NoHuman).await;
         bench.refuses(plain.clone(), json!({ "sub": null }), Refusal::Claim("sub")).await;
         bench.refuses(json!({ "typ": "at+jwt" }), json!({ "jti": null }), Refusal::Claim("jti")).await;
-        bench.refuses(json!({ "typ": "at+jwt" }), json!({ "client_id": null }), Refusal::Claim("client_id")).await;
+        bench
+            .refuses(json!({ "typ": "at+jwt" }), json!({ "client_id": null }), Refusal::Claim("client_id"))
+            .await;
     });
 }
 
@@ -181,11 +195,14 @@ fn algorithm_tricks_of_callers_ask_nobody() {
         // {"alg":"none"} and {"alg":"HS256","kid":"key-RS256"}
         for head in ["eyJhbGciOiJub25lIn0", "eyJhbGciOiJIUzI1NiIsImtpZCI6ImtleS1SUzI1NiJ9"] {
             for signature in ["", "AAAA"] {
-                let refused = callers.verify(&format!("{head}.{payload}.{signature}"), API).await.unwrap_err();
+                let refused =
+                    callers.verify(&format!("{head}.{payload}.{signature}"), API).await.unwrap_err();
                 assert_eq!(refused.refusal(), Some(Refusal::Algorithm));
             }
         }
-        for (name, value) in [("crit", json!(["exp"])), ("jku", json!("x")), ("jwk", json!({})), ("b64", json!(false))] {
+        for (name, value) in
+            [("crit", json!(["exp"])), ("jku", json!("x")), ("jwk", json!({})), ("b64", json!(false))]
+        {
             if name == "crit" || name == "b64" {
                 continue; // the signer itself refuses to make these; the unit tests of `jose` have them
             }

@@ -17,6 +17,11 @@ fn complete(login: &DeviceLogin) -> &str {
     login.verification_uri_complete.as_deref().unwrap()
 }
 
+async fn approved(provider: &Provider, login: &DeviceLogin, user: &str) {
+    let page = Browser::new(provider).log_in(complete(login), user).await.unwrap_err();
+    assert!(page.contains("Sign-in Success"), "{page}");
+}
+
 #[test]
 fn another_device_proves_a_human() {
     run(async {
@@ -50,7 +55,7 @@ fn slow_down_makes_it_slower_for_good() {
         let node = Node::open(&provider.configured("")).await;
         let login = begun(&node).await;
         assert_eq!(login.interval, Duration::from_secs(1));
-        Browser::new(&provider).log_in(complete(&login), "alice").await.unwrap_err();
+        approved(&provider, &login, "alice").await;
         for error in ["authorization_pending", "slow_down", "authorization_pending", "slow_down"] {
             let fault = json!({ "path": ENDPOINT, "times": 1, "status": 400, "body": { "error": error } });
             provider.ask("fault", fault).await;
@@ -81,7 +86,8 @@ fn a_code_that_ends_ends_the_login() {
         let node = Node::open(&provider.configured("")).await;
         // By the issuer's word.
         let login = begun(&node).await;
-        let fault = json!({ "path": ENDPOINT, "times": 1, "status": 400, "body": { "error": "expired_token" } });
+        let fault =
+            json!({ "path": ENDPOINT, "times": 1, "status": 400, "body": { "error": "expired_token" } });
         provider.ask("fault", fault).await;
         let over = node.people.logins().wait(&login.id, &owner(1000, 7)).await;
         assert!(matches!(over, Err(Error::LoginExpired)), "{over:?}");
@@ -106,7 +112,7 @@ fn a_device_login_is_its_owners() {
         let provider = Provider::start();
         let node = Node::open(&provider.configured("")).await;
         let login = begun(&node).await;
-        Browser::new(&provider).log_in(complete(&login), "alice").await.unwrap_err();
+        approved(&provider, &login, "alice").await;
         let logins = node.people.logins();
         for other in [owner(1001, 7), owner(1000, 8)] {
             assert!(matches!(logins.wait(&login.id, &other).await, Err(Error::UnknownLogin)));

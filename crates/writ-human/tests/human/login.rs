@@ -13,7 +13,10 @@ fn a_browser_proves_a_human_to_one_login_session() {
         let node = Node::open(&provider.configured("groups = { engineering = \"eng\" }")).await;
         let shown = node.sign_in(&provider, "alice", owner(1000, 7)).await;
         assert_eq!(shown.human.to_string(), format!("oidc:{}#alice", provider.url));
-        assert_eq!((shown.display.as_str(), shown.email.as_deref()), ("Alice Example", Some("alice@example.com")));
+        assert_eq!(
+            (shown.display.as_str(), shown.email.as_deref()),
+            ("Alice Example", Some("alice@example.com"))
+        );
         assert_eq!(shown.groups, ["corp:all staff", "eng"]);
         assert_eq!((shown.owner, &*shown.issuer), (owner(1000, 7), "corp"));
         // The uid in that login session, and nobody else.
@@ -33,7 +36,12 @@ fn over_tls_with_roots_of_its_own_and_a_secret() {
         let shown = node.sign_in(&provider, "bob", owner(1000, 7)).await;
         assert_eq!(shown.subject, "bob");
         // Without the roots there is no trust, and with plain HTTP there is not even a question.
-        let other = provider.configured("").lines().filter(|line| !line.contains("ca_file")).collect::<Vec<_>>().join("\n");
+        let other = provider
+            .configured("")
+            .lines()
+            .filter(|line| !line.contains("ca_file"))
+            .collect::<Vec<_>>()
+            .join("\n");
         let node = Node::open(&other).await;
         let begun = node.people.logins().begin_browser(None, REDIRECT, owner(1000, 7)).await;
         assert!(matches!(begun, Err(Error::Unreachable { what: "no TLS that is trusted", .. })), "{begun:?}");
@@ -132,7 +140,10 @@ fn logins_end_by_themselves_and_are_bounded() {
         for _ in 0..writ_gate::limits::LOGINS_PER_UID_MAX {
             begun.push(logins.begin_browser(None, REDIRECT, owner(1000, 7)).await.unwrap());
         }
-        assert!(matches!(logins.begin_browser(None, REDIRECT, owner(1000, 8)).await, Err(Error::Busy { .. })));
+        assert!(matches!(
+            logins.begin_browser(None, REDIRECT, owner(1000, 8)).await,
+            Err(Error::Busy { .. })
+        ));
         // Another user is not kept out, and a cancelled login makes room.
         logins.begin_browser(None, REDIRECT, owner(1001, 7)).await.unwrap();
         logins.cancel(&begun[0].id, &owner(1001, 7));
@@ -180,7 +191,8 @@ fn an_issuer_that_describes_itself_as_another_is_not_asked() {
         // A redirect is not followed.
         let node = Node::open(&provider.configured("")).await;
         let to = format!("{}/.well-known/openid-configuration", provider.url);
-        let fault = serde_json::json!({ "path": discovery, "times": 1, "status": 302, "location": to, "body": "" });
+        let fault =
+            serde_json::json!({ "path": discovery, "times": 1, "status": 302, "location": to, "body": "" });
         provider.ask("fault", fault).await;
         let refused = node.people.logins().begin_browser(None, REDIRECT, owner(1, 1)).await.unwrap_err();
         assert!(refused.to_string().contains("status 302"), "{refused}");

@@ -134,7 +134,10 @@ fn a_token_out_of_time() {
         bench.refuses(json!({ "iat": null }), Refusal::Claim("iat")).await;
         bench.refuses(json!({ "nbf": now + 300 }), Refusal::NotYet).await;
         // Clocks differ a little.
-        bench.with("RS256", json!({}), json!({ "exp": now - 20, "iat": now + 30, "nbf": now + 30 })).await.unwrap();
+        bench
+            .with("RS256", json!({}), json!({ "exp": now - 20, "iat": now + 30, "nbf": now + 30 }))
+            .await
+            .unwrap();
     });
 }
 
@@ -160,7 +163,7 @@ fn a_token_of_another_kind() {
         bench.refuses(json!({ "events": {} }), Refusal::Kind).await;
         bench.refuses(json!({ "typ": "Bearer" }), Refusal::Kind).await;
         // A real access token of the same issuer, put where the ID token should be.
-        let real = bench.provider.access_token("alice", "https://api.example", "api:read").await;
+        let real = bench.provider.access_token("alice", "https://api.example", "openid api:read").await;
         let waiting = bench.waiting().await;
         let refused = bench.told(&waiting, &real).await.unwrap_err();
         assert_eq!(refused.refusal(), Some(Refusal::Kind));
@@ -176,7 +179,10 @@ fn authentication_too_old_or_of_the_wrong_kind() {
         let fine = json!({ "auth_time": now - 60, "acr": "mfa", "amr": ["pwd", "otp"] });
         bench.with("RS256", json!({}), fine.clone()).await.unwrap();
         let shown = bench.node.people.who(1000, Some(7)).unwrap();
-        assert_eq!((shown.acr.as_deref(), shown.amr.as_slice()), (Some("mfa"), &["pwd".to_owned(), "otp".to_owned()][..]));
+        assert_eq!(
+            (shown.acr.as_deref(), shown.amr.as_slice()),
+            (Some("mfa"), &["pwd".to_owned(), "otp".to_owned()][..])
+        );
         // The sign-in ends when the authentication is an hour old, whatever the tokens say.
         assert_eq!(shown.expires.seconds(), now - 60 + 3600);
         bench.node.people.sign_out(&owner(1000, 7)).await.unwrap();
@@ -204,13 +210,16 @@ fn algorithm_tricks() {
         let keys = bench.provider.page("/jwks").await;
         let published: Value = serde_json::from_str(&keys).unwrap();
         let n = published["keys"][0]["n"].as_str().unwrap();
-        for secret in [n.as_bytes().to_vec(), keys.as_bytes().to_vec(), published["keys"][0].to_string().into_bytes()] {
+        for secret in
+            [n.as_bytes().to_vec(), keys.as_bytes().to_vec(), published["keys"][0].to_string().into_bytes()]
+        {
             let waiting = bench.waiting().await;
             let head = part(&json!({ "alg": "HS256", "kid": "key-RS256" }));
             let input = format!("{head}.{}", part(&waiting.claims));
             let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &secret);
             let tag = aws_lc_rs::hmac::sign(&key, input.as_bytes());
-            let refused = bench.told(&waiting, &format!("{input}.{}", base64url(tag.as_ref()))).await.unwrap_err();
+            let refused =
+                bench.told(&waiting, &format!("{input}.{}", base64url(tag.as_ref()))).await.unwrap_err();
             assert_eq!(refused.refusal(), Some(Refusal::Algorithm));
         }
         // One key under another's name or algorithm.
@@ -271,7 +280,8 @@ fn an_answer_without_a_token_proves_nobody() {
             fault["path"] = json!("/token");
             fault["times"] = json!(1);
             bench.provider.ask("fault", fault.clone()).await;
-            let finished = bench.node.people.logins().finish(&waiting.id, &owner(1000, 7), &waiting.query).await;
+            let finished =
+                bench.node.people.logins().finish(&waiting.id, &owner(1000, 7), &waiting.query).await;
             assert!(matches!(finished, Err(Error::Answer { .. })), "{fault}: {finished:?}");
         }
         assert!(bench.node.people.who(1000, Some(7)).is_none());
@@ -285,13 +295,15 @@ fn unknown_key_ids_cause_no_flood_and_a_new_key_is_found() {
         let bench = Bench::new("audiences = [\"api\"]").await;
         let callers = bench.node.people.callers();
         let now = bench.node.clock.now().seconds();
-        let claims = json!({ "iss": bench.provider.url, "sub": "alice", "aud": "api", "iat": now, "exp": now + 3000 });
+        let claims =
+            json!({ "iss": bench.provider.url, "sub": "alice", "aud": "api", "iat": now, "exp": now + 3000 });
         let known = bench.provider.sign("RS256", json!({}), claims.clone()).await;
         callers.verify(&known, "api").await.unwrap();
         let before = bench.provider.count("/jwks").await;
         bench.node.clock.advance(Duration::from_secs(11));
         for n in 0..40 {
-            let token = bench.provider.sign("RS256", json!({ "kid": format!("made-up-{n}") }), claims.clone()).await;
+            let token =
+                bench.provider.sign("RS256", json!({ "kid": format!("made-up-{n}") }), claims.clone()).await;
             assert_eq!(callers.verify(&token, "api").await.unwrap_err().refusal(), Some(Refusal::Key));
         }
         assert_eq!(bench.provider.count("/jwks").await, before + 1);

@@ -89,17 +89,23 @@ fn a_revoked_session_ends_the_human_everywhere_before_the_answer() {
             bench.node.sign_in(&bench.provider, user, owner(uid, 7)).await;
         }
         let content = json!({ "event_timestamp": 1_700_000_000 });
-        let token = bench.set(bench.claims("1", &format!("{CAEP}session-revoked"), content, bench.alice())).await;
+        let token =
+            bench.set(bench.claims("1", &format!("{CAEP}session-revoked"), content, bench.alice())).await;
         let answer = bench.pushed(&token).await;
         assert_eq!((answer.status().as_u16(), answer.body().len()), (202, 0));
-        assert!(bench.node.people.who(1000, Some(7)).is_none() && bench.node.people.who(1002, Some(7)).is_none());
+        assert!(
+            bench.node.people.who(1000, Some(7)).is_none() && bench.node.people.who(1002, Some(7)).is_none()
+        );
         assert!(bench.node.people.who(1001, Some(7)).is_some());
         assert!(bench.node.record(1000, 7).is_none() && bench.node.record(1001, 7).is_some());
         let mut ended = bench.node.ended();
         assert_eq!(ended.pop(), Some((None, "signalled")));
         assert_eq!(ended.len(), 2);
         let signals = bench.node.told.signals.lock().unwrap();
-        assert_eq!((signals.len(), signals[0].event.clone(), signals[0].action), (1, Event::SessionRevoked, Action::End));
+        assert_eq!(
+            (signals.len(), signals[0].event.clone(), signals[0].action),
+            (1, Event::SessionRevoked, Action::End)
+        );
         assert_eq!(signals[0].at.seconds(), 1_700_000_000);
     });
 }
@@ -113,10 +119,26 @@ fn each_event_has_its_consequence() {
             (format!("{RISC}account-disabled"), json!({ "reason": "hijacking" }), true),
             (format!("{RISC}account-purged"), json!({}), true),
             (format!("{RISC}sessions-revoked"), json!({}), true),
-            (format!("{CAEP}credential-change"), json!({ "credential_type": "fido2-platform", "change_type": "revoke" }), true),
-            (format!("{CAEP}credential-change"), json!({ "credential_type": "password", "change_type": "delete" }), true),
-            (format!("{CAEP}credential-change"), json!({ "credential_type": "password", "change_type": "create" }), false),
-            (format!("{CAEP}risk-level-change"), json!({ "principal": "USER", "current_level": "HIGH" }), true),
+            (
+                format!("{CAEP}credential-change"),
+                json!({ "credential_type": "fido2-platform", "change_type": "revoke" }),
+                true,
+            ),
+            (
+                format!("{CAEP}credential-change"),
+                json!({ "credential_type": "password", "change_type": "delete" }),
+                true,
+            ),
+            (
+                format!("{CAEP}credential-change"),
+                json!({ "credential_type": "password", "change_type": "create" }),
+                false,
+            ),
+            (
+                format!("{CAEP}risk-level-change"),
+                json!({ "principal": "USER", "current_level": "HIGH" }),
+                true,
+            ),
             (format!("{CAEP}token-claims-change"), json!({ "claims": { "groups": [] } }), false),
             (format!("{CAEP}assurance-level-change"), json!({ "current_level": "nist-aal1" }), false),
             (format!("{CAEP}session-presented"), json!({}), false),
@@ -166,7 +188,8 @@ fn a_human_is_matched_in_each_form_and_only_at_the_transmitters_issuer() {
         .enumerate()
         {
             bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
-            let token = bench.set(bench.claims(&format!("yes-{n}"), &event, json!({}), subject.clone())).await;
+            let token =
+                bench.set(bench.claims(&format!("yes-{n}"), &event, json!({}), subject.clone())).await;
             assert_eq!(bench.pushed(&token).await.status(), 202);
             assert!(bench.node.people.who(1000, Some(7)).is_none(), "{subject}");
         }
@@ -338,7 +361,9 @@ fn polled_events_are_taken_and_acknowledged() {
         let bad = bench.set(claims).await;
         bench.provider.ask("queue", json!({ "sets": { "good": good, "bad": bad } })).await;
         assert_eq!(bench.node.people.signals().poll_once().await.unwrap(), 2);
-        assert!(bench.node.people.who(1000, Some(7)).is_none() && bench.node.people.who(1001, Some(7)).is_some());
+        assert!(
+            bench.node.people.who(1000, Some(7)).is_none() && bench.node.people.who(1001, Some(7)).is_some()
+        );
         let queued = bench.provider.ask("queued", json!({})).await;
         assert_eq!((&queued["acks"], &queued["sets"]), (&json!(["good"]), &json!({})));
         assert_eq!(queued["errors"]["bad"]["err"], "invalid_audience");

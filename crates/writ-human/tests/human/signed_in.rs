@@ -104,13 +104,16 @@ fn an_issuer_that_is_away_ends_nothing_before_the_time_is_over() {
 fn a_refresh_that_speaks_of_another_human_ends_it() {
     run(async {
         let provider = Provider::start();
-        for changes in [json!({ "sub": "bob" }), json!({ "iss": "https://evil.example" }), json!({ "nonce": "other" })] {
+        for changes in
+            [json!({ "sub": "bob" }), json!({ "iss": "https://evil.example" }), json!({ "nonce": "other" })]
+        {
             let node = Node::open(&provider.configured("")).await;
             let mine = owner(1000, 7);
             node.sign_in(&provider, "alice", mine).await;
             node.clock.advance(Duration::from_secs(50 * 60));
             let now = node.clock.now().seconds();
-            let mut claims = json!({ "iss": provider.url, "sub": "alice", "aud": "writ", "iat": now, "exp": now + 600 });
+            let mut claims =
+                json!({ "iss": provider.url, "sub": "alice", "aud": "writ", "iat": now, "exp": now + 600 });
             claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
             let token = provider.sign("RS256", json!({}), claims).await;
             provider.next_id_token(&token).await;
@@ -182,7 +185,9 @@ fn a_new_refresh_token_that_cannot_be_stored_is_not_used() {
         node.clock.advance(Duration::from_secs(5));
         node.people.tend_once().await;
         assert_eq!(provider.count("/token").await, asked + 1);
-        assert!(node.people.who(1000, Some(7)).is_some() && node.record(1000, 7).unwrap()["refresh"] != stored);
+        assert!(
+            node.people.who(1000, Some(7)).is_some() && node.record(1000, 7).unwrap()["refresh"] != stored
+        );
     });
 }
 
@@ -245,7 +250,8 @@ fn what_the_id_token_lacks_is_asked_for_and_must_be_about_the_same_human() {
         let shown = node.sign_in(&provider, "alice", owner(1000, 7)).await;
         assert_eq!(shown.groups, ["corp:from-userinfo"]);
         provider.ask("fault", json!({ "path": "/me", "times": 1, "merge": { "sub": "bob" } })).await;
-        let begun = node.people.logins().begin_browser(None, crate::support::REDIRECT, owner(1, 1)).await.unwrap();
+        let begun =
+            node.people.logins().begin_browser(None, crate::support::REDIRECT, owner(1, 1)).await.unwrap();
         let query = crate::support::Browser::new(&provider).log_in(&begun.url, "alice").await.unwrap();
         let refused = node.people.logins().finish(&begun.id, &owner(1, 1), &query).await.unwrap_err();
         assert_eq!(refused.refusal(), Some(writ_human::Refusal::Subject));

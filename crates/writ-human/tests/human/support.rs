@@ -15,7 +15,8 @@ use writ_core::config::{self, Problems};
 use writ_core::{Clock, Secret, SecretName, Timestamp};
 use writ_host::{SystemClock, SystemIds, durable};
 use writ_human::{
-    Ended, Issuer, KEYS, Keep, KeepError, LoginOwner, Pace, People, Ports, Reveal, Signal, SignedIn, Tell, issuers,
+    Ended, Issuer, KEYS, Keep, KeepError, LoginOwner, Pace, People, Ports, Reveal, Signal, SignedIn, Tell,
+    issuers,
 };
 
 pub(crate) use browser::{Browser, escape, parameter};

@@ -9,6 +9,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
+// Nobody reads standard output after the first line.
+console.log = console.info = console.warn = () => {};
+
 const [modules, cert, key] = process.argv.slice(2);
 const load = (path) => import(pathToFileURL(join(modules, path)).href);
 const { default: Provider } = await load('oidc-provider/lib/index.js');
@@ -102,16 +105,16 @@ const taken = (path) => {
 };
 
 provider.use(async (ctx, next) => {
-  await next();
   const fault = taken(ctx.path);
-  if (!fault) return;
-  if (fault.merge) ctx.body = { ...ctx.body, ...fault.merge };
-  for (const name of fault.without ?? []) delete ctx.body[name];
-  if (fault.status) {
+  if (fault?.status) {
     ctx.status = fault.status;
     ctx.body = fault.body;
     if (fault.location) ctx.set('location', fault.location);
+    return;
   }
+  await next();
+  if (fault?.merge) ctx.body = { ...ctx.body, ...fault.merge };
+  for (const name of fault?.without ?? []) delete ctx.body[name];
 });
 
 const content = async (request) => {

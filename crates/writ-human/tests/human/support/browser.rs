@@ -83,7 +83,8 @@ impl Browser {
     }
 
     pub(crate) async fn post(&mut self, url: &str, fields: &[(&str, &str)]) -> Page {
-        let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let fields: Vec<_> =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.fetch(url, Some(&fields)).await
     }
 

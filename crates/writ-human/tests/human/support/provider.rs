@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 
@@ -91,8 +91,15 @@ impl Provider {
             "danger = { plain_loopback = true }".to_owned()
         };
         let client = if more.contains("client_id") { "" } else { "client_id = \"writ\"\n" };
-        let scopes = if more.contains("scopes") { "" } else { "scopes = [\"openid\", \"offline_access\", \"profile\", \"email\", \"groups\"]\n" };
-        format!("[[human.issuer]]\nname = \"corp\"\nissuer = \"{}\"\n{client}{scopes}{way}\n{more}\n", self.url)
+        let scopes = if more.contains("scopes") {
+            ""
+        } else {
+            "scopes = [\"openid\", \"offline_access\", \"profile\", \"email\", \"groups\"]\n"
+        };
+        format!(
+            "[[human.issuer]]\nname = \"corp\"\nissuer = \"{}\"\n{client}{scopes}{way}\n{more}\n",
+            self.url
+        )
     }
 
     /// Asks one of the paths that tests have.
@@ -141,10 +148,12 @@ impl Provider {
             ("code_challenge_method", "S256"),
         ];
         asked.extend(more);
-        let pairs: Vec<String> = asked.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        let pairs: Vec<String> =
+            asked.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
         let mut browser = Browser::new(self);
         let query = browser.log_in(&format!("{}/auth?{}", self.url, pairs.join("&")), user).await.unwrap();
         let code = parameter(&query, "code");
+        assert!(!code.is_empty(), "{query}");
         let mut form = vec![
             ("grant_type", "authorization_code"),
             ("client_id", "app"),
