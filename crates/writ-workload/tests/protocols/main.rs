@@ -1,5 +1,5 @@
-//! The protocols, spoken by clients that others wrote: the crate and the Python package `spiffe`, curl, openssl, and for
-//! what they cannot say, generated ones.
+//! The protocols, spoken by clients that others wrote: the crate and the Python package `spiffe`, curl, openssl, Envoy, and
+//! for what they cannot say, generated ones.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
 )]
 
 mod ends;
+mod envoy;
 mod jwt;
 mod limits;
 mod log;
