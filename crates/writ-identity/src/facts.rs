@@ -55,6 +55,10 @@ impl Facts {
             key_cert_sign: usage.value.key_cert_sign(),
             crl_sign: usage.value.crl_sign(),
         });
+        let garbled = |name: &GeneralName<'_>| matches!(name, GeneralName::Invalid(..));
+        if san.as_ref().is_some_and(|san| san.value.general_names.iter().any(garbled)) {
+            return Err(Invalid::Malformed("an alternative name that cannot be read"));
+        }
         let bare = certificate.subject().iter_rdn().next().is_none();
         Ok(Self {
             uris: san.iter().flat_map(|san| uris(&san.value.general_names)).collect(),

@@ -16,6 +16,7 @@ mod handshake;
 mod refusals;
 mod rotation;
 mod settings;
+mod shapes;
 mod support;
 mod upstream;
 mod vault;
