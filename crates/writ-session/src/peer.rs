@@ -51,7 +51,11 @@ impl Peer {
         let pid = credentials.pid;
         let (pidfd, exact) = match crate::syscall::peer_pidfd(socket) {
             Ok(pidfd) => (pidfd, true),
-            Err(_) => (open_pidfd(pid).map_err(unproven("the process is gone"))?, false),
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+                (open_pidfd(pid).map_err(unproven("the process is gone"))?, false)
+            }
+            // Before 6.16 the kernel has none for a process that is gone. Whoever has its pid by now is another one.
+            Err(source) => return Err(Error::Unproven { what: "the process is gone", source }),
         };
         let number = pid.as_raw_nonzero().get().unsigned_abs();
         let peer = Self::behind(pidfd, number, credentials.uid.as_raw(), credentials.gid.as_raw())?;
