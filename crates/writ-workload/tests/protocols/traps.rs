@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
+use writ_gate::limits;
 use writ_workload::{BindError, Server};
 
 use crate::world::{PATIENCE, World, entitled, soon};
@@ -81,8 +82,10 @@ print(pid, flush=True); os.waitpid(pid, 0)
     assert_eq!(told.next().unwrap().unwrap(), pid.to_string(), "the pid is reused");
     world.processes.entitle(pid, &[entitled("coder", 1)]);
     let serving = tokio::spawn(waiting.serve(world.parts.clone(), world.stop.clone()));
+    let begun = std::time::Instant::now();
     let answer = tokio::task::spawn_blocking(move || said.next().unwrap().unwrap());
     assert_eq!(soon("an answer", answer).await.unwrap(), "closed");
+    assert!(begun.elapsed() < limits::WORKLOAD_HELLO_TIMEOUT / 2, "refused, and not only left alone");
     drop(heir.stdin.take());
     heir.wait().unwrap();
     world.stop.cancel();
@@ -124,7 +127,7 @@ print('closed', flush=True)
     let last = tokio::task::spawn_blocking(move || said.next().unwrap().unwrap());
     assert_eq!(soon("the end", last).await.unwrap(), "closed");
     // Not because it fell silent, but because the process is gone.
-    assert!(begun.elapsed() < writ_gate::limits::WORKLOAD_HELLO_TIMEOUT / 2);
+    assert!(begun.elapsed() < limits::WORKLOAD_HELLO_TIMEOUT / 2);
 }
 
 /// Others must not be able to put a socket of their own in the place of ours.
