@@ -223,12 +223,12 @@ impl Shared {
             }
             if let Err(error) = self.archive_new() {
                 // The segments keep everything; the next time tries again.
-                tracing::error!(target: "writ::evidence", %error, "no checkpoint could be made");
+                tracing::error!(target: "writ::evidence", error = &error as &dyn std::error::Error, "no checkpoint could be made");
             }
         }
     }
 
-    /// Takes over what is durable, signs, indexes, and removes segments that are no longer needed.
+    /// Takes over what is durable, signs, indexes, and puts segments aside that are no longer needed.
     pub(crate) fn archive_new(&self) -> Result<(), Error> {
         let mut archive = lock(&self.archive);
         let (fresh, segment) = self.tail.fresh();
@@ -248,14 +248,14 @@ impl Shared {
         };
         if let Err(error) = added {
             // Readers then see less for a while; the next time makes it good. The log itself does not depend on it.
-            tracing::error!(target: "writ::evidence", %error, "the index cannot be kept");
+            tracing::error!(target: "writ::evidence", error = &error as &dyn std::error::Error, "the index cannot be kept");
         }
         // Not before: a reader that finds a leaf neither in memory nor in the index passes it over.
         self.tail.trim(self.index.size().unwrap_or(0));
         for (first, path) in crate::archive::segments(&*self.storage)? {
             // The one that is written stays, and so does any that holds what is not archived.
             if first < segment && segment <= size {
-                self.storage.remove(&path).map_err(Error::written)?;
+                crate::segment::retire(&*self.storage, &path).map_err(Error::written)?;
             }
         }
         Ok(())

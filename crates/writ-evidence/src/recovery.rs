@@ -35,7 +35,7 @@ pub(crate) fn read(storage: &dyn Storage, archive: &Archive) -> Result<Recovered
     for (number, (first, path)) in files.iter().enumerate() {
         let bytes = storage.read(path).map_err(Error::read)?.unwrap_or_default();
         let Some(read) = segment::read(&bytes).filter(|read| read.first == *first) else {
-            // Its head was never durable, so nothing in it was acknowledged.
+            // Its head was never durable, or it was about to be used again: nothing in it was acknowledged and is missed.
             continue;
         };
         // Where the next segment begins, this one ends.
@@ -59,12 +59,12 @@ pub(crate) fn read(storage: &dyn Storage, archive: &Archive) -> Result<Recovered
                 next += 1;
             }
         }
-        last = Some((*first, read.end, end, read.torn));
+        last = Some((read, end));
     }
     // Only the newest segment can be gone on with, and only if it ends where the log does.
-    let torn = last.is_some_and(|(.., torn)| torn);
-    let segment = match last.filter(|(_, _, end, _)| *end == next) {
-        Some((first, end, ..)) => Some(Segment::reopen(storage, first, end).map_err(Error::read)?),
+    let torn = last.as_ref().is_some_and(|(read, _)| read.torn);
+    let segment = match last.filter(|(_, end)| *end == next) {
+        Some((read, _)) => Some(Segment::reopen(storage, &read).map_err(Error::read)?),
         None => None,
     };
     Ok(Recovered { leaves, segment, torn })

@@ -98,7 +98,7 @@ impl Sequencer {
             match written {
                 Ok(()) => self.acknowledge(group),
                 Err(error) => {
-                    tracing::error!(target: "writ::evidence", %error, "the disk refuses the evidence; actions are refused");
+                    tracing::error!(target: "writ::evidence", error = &error as &dyn std::error::Error, "the disk refuses the evidence; actions are refused");
                     self.segment = None;
                     self.refuse(group, &mut kept, &error);
                     std::thread::park_timeout(RETRY);

@@ -5,6 +5,7 @@
 //!   no metadata. If it fails, no such file is left.
 //! * `write_at` then `sync`: durable when `sync` returns. When either fails, any part of what was written since the last
 //!   sync may or may not be on disk.
+//! * `rename` is atomic, and durable with the next `sync_folder`; before that a crash may leave either name.
 //! * `put` writes a whole file that need not be durable before `sync_all`; a crash may leave any content. What is there
 //!   already with the same content is not touched: a file under a signed checkpoint never gets worse.
 //! * `replace` is atomic and durable.
@@ -29,6 +30,7 @@ pub(crate) trait Storage: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
     fn remove(&self, path: &Path) -> io::Result<()>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// The files of a folder, by name; none if it is not there.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
 }
@@ -36,6 +38,8 @@ pub(crate) trait Storage: Send + Sync {
 pub(crate) trait StorageFile: Send {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
+    /// The first bytes, as many as there are of so many, and the length of the file.
+    fn begin(&mut self, bytes: usize) -> io::Result<(Vec<u8>, u64)>;
 }
 
 /// A folder of the host.
@@ -114,6 +118,10 @@ impl Storage for Disk {
         durable::remove(&self.root.join(path)).map_err(|error| error.source)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(self.root.join(from), self.root.join(to))
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(self.root.join(folder)) {
             Ok(entries) => entries,
@@ -145,5 +153,12 @@ impl StorageFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn begin(&mut self, bytes: usize) -> io::Result<(Vec<u8>, u64)> {
+        let length = self.metadata()?.len();
+        let mut found = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(bytes)];
+        self.read_exact_at(&mut found, 0)?;
+        Ok((found, length))
     }
 }

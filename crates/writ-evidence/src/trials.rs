@@ -3,12 +3,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use writ_core::clock::ManualClock;
 use writ_core::event::{ActionClosed, ActionIntended, Event, Leaf, NodeStarted, NodeStopped, Outcome};
 use writ_core::{ActionId, Assurance, Timestamp};
 use writ_gate::{Record, Ticket};
+use writ_testkit::wait::until;
 
 use crate::index::Index;
 use crate::log::Log;
@@ -211,6 +211,83 @@ fn the_power_is_cut_at_every_step() {
     }
 }
 
+/// Actions with their receipts, and the archive of them in between, as it is made each second.
+async fn act_and_archive(log: &Log, numbers: std::ops::Range<u128>) -> Vec<ActionId> {
+    let mut acknowledged = Vec::new();
+    for number in numbers {
+        if let Ok(ticket) = log.recorder().intent(intent(number)).await {
+            acknowledged.push(intent(number).action);
+            log.recorder().receipt(ticket, receipt(&intent(number)));
+        }
+        if number % 20 == 0 {
+            // It fails once the power is gone.
+            drop(log.shared().archive_new());
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn segments_are_used_again_and_no_file_is_filled_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Faulty::new(before(), Fault::None);
+    let log = open(&disk, &folder.path().join("index")).unwrap();
+    block_on(act_and_archive(&log, 20_000..20_200));
+    let filled = disk.allocations();
+    block_on(act_and_archive(&log, 30_000..30_400));
+    assert_eq!(disk.allocations(), filled, "the sequencer filled a file");
+    let segments = disk.files().keys().filter(|path| path.starts_with("segment")).count();
+    assert!(segments <= crate::segment::SPARES_MAX + 2, "{segments}");
+    block_on(log.close()).unwrap();
+    assert_eq!(verified(&disk).open, 0);
+}
+
+/// Every segment that is written here is a spare of before, full of whole records with the numbers of then.
+#[test]
+fn a_log_that_is_killed_on_used_segments_recovers_what_was_acknowledged() {
+    let disk = Faulty::new(before(), Fault::None);
+    for from in [40_000, 50_000, 60_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(&disk, &folder.path().join("index")).unwrap();
+        let acknowledged = block_on(act_and_archive(&log, from..from + 230));
+        log.kill();
+        let log = open(&disk, &folder.path().join("index")).unwrap();
+        let found = leaves(&log);
+        assert!((0..).zip(&found).all(|(seq, leaf)| leaf.seq == seq));
+        assert!(acknowledged.iter().all(|id| matches_intent(&found, *id)) && acknowledged.len() == 230);
+        log.kill();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(&disk, &folder.path().join("index")).unwrap();
+    block_on(log.close()).unwrap();
+    assert_eq!(verified(&disk).open, 0);
+}
+
+#[test]
+fn the_power_is_cut_while_segments_are_used_again() {
+    let before = before();
+    let run = |fault, seed| {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Faulty::new(before.clone(), fault);
+        let mut acknowledged = Vec::new();
+        if let Ok(log) = open(&disk, &folder.path().join("index")) {
+            acknowledged = block_on(act_and_archive(&log, 70_000..70_060));
+            log.kill();
+        }
+        let rest = Faulty::new(disk.after_power_cut(seed), Fault::None);
+        let log = open(&rest, &folder.path().join("again")).unwrap_or_else(|error| panic!("{seed}: {error}"));
+        let found = leaves(&log);
+        assert!(acknowledged.iter().all(|id| matches_intent(&found, *id)), "{fault:?} {seed}");
+        block_on(log.close()).unwrap();
+        assert_eq!(verified(&rest).open, 0, "{fault:?} {seed}");
+        disk.steps()
+    };
+    let steps = run(Fault::None, 1);
+    for at in (1..=steps).step_by(4) {
+        run(Fault::PowerCut(at), at);
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_actions_loses_nothing_and_resumes_by_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -233,15 +310,8 @@ fn a_full_disk_refuses_actions_loses_nothing_and_resumes_by_itself() {
         assert!(refused.to_string().contains("not durable"), "{refused}");
         recorder.receipt(ticket, receipt(&first));
         disk.set(Fault::None);
-        let mut tries = 0;
-        let ticket = loop {
-            tries += 1;
-            match recorder.intent(intent(2)).await {
-                Ok(ticket) => break ticket,
-                Err(error) => assert!(tries < 200, "it does not resume: {error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
+        until("the disk is tried again", || log.status().refusing.is_none().then_some(()));
+        let ticket = recorder.intent(intent(2)).await.unwrap();
         recorder.receipt(ticket, receipt(&intent(2)));
         assert_eq!(log.status().refusing, None);
         log.close().await.unwrap();
@@ -259,12 +329,8 @@ fn it_resumes_even_when_nothing_but_intents_is_asked_for() {
     block_on(async {
         assert!(recorder.intent(intent(1)).await.is_err());
         disk.set(Fault::None);
-        let mut tries = 0;
-        while recorder.intent(intent(2)).await.is_err() {
-            tries += 1;
-            assert!(tries < 200, "it does not resume");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("an intent may try the disk", || log.status().refusing.is_none().then_some(()));
+        drop(recorder.intent(intent(2)).await.unwrap());
         log.close().await.unwrap();
     });
 }

@@ -151,9 +151,9 @@ fn tail(storage: &dyn Storage, account: &mut Account) -> Result<u64, Error> {
     let before = account.next;
     let files = segments(storage)?;
     let firsts: Vec<u64> = files.keys().copied().collect();
-    for (number, path) in files.values().enumerate() {
+    for (number, (first, path)) in files.iter().enumerate() {
         let bytes = storage.read(path).map_err(Error::read)?.unwrap_or_default();
-        let Some(read) = segment::read(&bytes) else { continue };
+        let Some(read) = segment::read(&bytes).filter(|read| read.first == *first) else { continue };
         let until = firsts.get(number + 1).copied().unwrap_or(u64::MAX);
         let end = read.first + read.leaves.len() as u64;
         if read.first > account.next || read.durable.min(until) > end {

@@ -35,13 +35,18 @@ struct Inner {
     durable: Files,
     /// Writes that no sync covered: file, offset (`None`: the whole file), bytes.
     pending: Vec<(PathBuf, Option<u64>, Vec<u8>)>,
+    /// Renames that no sync of the folder covered.
+    renamed: Vec<(PathBuf, PathBuf)>,
     fault: Fault,
     steps: u64,
+    allocations: u64,
 }
 
 impl Faulty {
     pub(crate) fn new(files: Files, fault: Fault) -> Self {
-        let inner = Inner { live: files.clone(), durable: files, pending: Vec::new(), fault, steps: 0 };
+        let (live, durable) = (files.clone(), files);
+        let (pending, renamed) = (Vec::new(), Vec::new());
+        let inner = Inner { live, durable, pending, renamed, fault, steps: 0, allocations: 0 };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -51,6 +56,11 @@ impl Faulty {
 
     pub(crate) fn steps(&self) -> u64 {
         self.lock().steps
+    }
+
+    /// How many files were filled with zeros.
+    pub(crate) fn allocations(&self) -> u64 {
+        self.lock().allocations
     }
 
     pub(crate) fn set(&self, fault: Fault) {
@@ -67,10 +77,21 @@ impl Faulty {
         let inner = self.lock();
         let mut files = inner.durable.clone();
         let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        for (path, offset, bytes) in &inner.pending {
+        let mut next = || {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
+            random
+        };
+        // A directory keeps its order: the first of these names may be kept and the later ones not.
+        let kept = usize::try_from(next()).unwrap() % (inner.renamed.len() + 1);
+        for (from, to) in &inner.renamed[..kept] {
+            rename(&mut files, from, to);
+        }
+        for (path, offset, bytes) in &inner.pending {
+            // The file has the old name still if the new one is not kept.
+            let path = &earlier(&inner.renamed[kept..], path);
+            let random = next();
             let kept = match random % 3 {
                 0 => continue,
                 1 => bytes.len(),
@@ -79,6 +100,20 @@ impl Faulty {
             apply(&mut files, path, *offset, &bytes[..kept]);
         }
         files
+    }
+}
+
+/// The name that a file had before these renames.
+fn earlier(renamed: &[(PathBuf, PathBuf)], path: &Path) -> PathBuf {
+    renamed
+        .iter()
+        .rev()
+        .fold(path.to_owned(), |path, (from, to)| if path == *to { from.clone() } else { path })
+}
+
+fn rename(files: &mut Files, from: &Path, to: &Path) {
+    if let Some(bytes) = files.remove(from) {
+        files.insert(to.to_owned(), bytes);
     }
 }
 
@@ -117,16 +152,23 @@ impl Inner {
     fn write(&mut self, path: &Path, offset: Option<u64>, bytes: &[u8], now: bool) {
         apply(&mut self.live, path, offset, bytes);
         if now {
-            apply(&mut self.durable, path, offset, bytes);
+            apply(&mut self.durable, &earlier(&self.renamed, path), offset, bytes);
         } else {
             self.pending.push((path.to_owned(), offset, bytes.to_vec()));
+        }
+    }
+
+    /// The names of files are durable.
+    fn settle(&mut self) {
+        for (from, to) in std::mem::take(&mut self.renamed) {
+            rename(&mut self.durable, &from, &to);
         }
     }
 
     fn sync(&mut self, only: Option<&Path>) {
         for (path, offset, bytes) in std::mem::take(&mut self.pending) {
             if only.is_none_or(|only| only == path) {
-                apply(&mut self.durable, &path, offset, &bytes);
+                apply(&mut self.durable, &earlier(&self.renamed, &path), offset, &bytes);
             } else {
                 self.pending.push((path, offset, bytes));
             }
@@ -138,6 +180,8 @@ impl Storage for Faulty {
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<Box<dyn StorageFile>> {
         let zeros = vec![0; usize::try_from(bytes).unwrap()];
         self.lock().step(true, |inner, _| {
+            inner.settle();
+            inner.allocations += 1;
             inner.pending.retain(|pending| pending.0 != path);
             inner.write(path, None, &zeros, true);
         })?;
@@ -152,7 +196,7 @@ impl Storage for Faulty {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        self.lock().step(false, |_, _| {})
+        self.lock().step(false, |inner, _| inner.settle())
     }
 
     fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -167,7 +211,10 @@ impl Storage for Faulty {
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.lock().step(false, |inner, _| inner.sync(None))
+        self.lock().step(false, |inner, _| {
+            inner.settle();
+            inner.sync(None);
+        })
     }
 
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -176,9 +223,25 @@ impl Storage for Faulty {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.lock().step(false, |inner, _| {
+            inner.settle();
             inner.pending.retain(|pending| pending.0 != path);
             inner.live.remove(path);
             inner.durable.remove(path);
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !self.lock().live.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.lock().step(false, |inner, now| {
+            rename(&mut inner.live, from, to);
+            inner.pending.retain(|pending| pending.0 != to);
+            inner.pending.iter_mut().filter(|one| one.0 == from).for_each(|one| to.clone_into(&mut one.0));
+            inner.renamed.push((from.to_owned(), to.to_owned()));
+            if now {
+                inner.settle();
+            }
         })
     }
 
@@ -200,5 +263,11 @@ impl StorageFile for FaultyFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.disk.lock().step(false, |inner, _| inner.sync(Some(&self.path)))
+    }
+
+    fn begin(&mut self, bytes: usize) -> io::Result<(Vec<u8>, u64)> {
+        let inner = self.disk.lock();
+        let file = inner.live.get(&self.path).ok_or(io::ErrorKind::NotFound)?;
+        Ok((file[..file.len().min(bytes)].to_vec(), file.len() as u64))
     }
 }
