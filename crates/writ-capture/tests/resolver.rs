@@ -9,18 +9,30 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use writ_capture::resolver::{
-    Answer, Asker, Datagram, Lookup, Names, Origins, Question, Resolver, Sender, Sockets, StandIn,
+    Answer, Asker, Attesting, Datagram, Lookup, Names, Origins, Question, Resolver, Sender, Sockets, StandIn,
 };
-use writ_core::{HostName, Reason, RunTag};
+use writ_capture::{GovernId, Origin};
+use writ_core::{HostName, Process, Reason, RunTag};
 use writ_gate::limits;
 use writ_testkit::isolation;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Look {
+    #[default]
+    UnderWay,
+    Found,
+    Refused,
+}
+
 /// Knows `forge.test`, names below `cdn.test`, and `listed.test`, which is passed through. Whoever asks from
-/// 127.0.0.1 is the run; others are strangers.
+/// 127.0.0.1 is the run, from 127.0.0.3 a governed process that was assigned none yet; others are strangers.
 #[derive(Default)]
 struct World {
+    /// What comes of looking at that process.
+    attested: watch::Sender<Look>,
     answered: Mutex<Vec<(HostName, StandIn)>>,
     refused: Mutex<Vec<Lookup>>,
 }
@@ -51,13 +63,34 @@ fn the_run() -> Option<RunTag> {
 
 impl Origins for World {
     fn of_datagram(&self, datagram: &Datagram) -> Option<Sender> {
-        (datagram.peer.ip() == Ipv4Addr::LOCALHOST).then(the_run).flatten().map(Sender::Run)
+        match datagram.peer.ip() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST) => the_run().map(Sender::Run),
+            IpAddr::V4(HELD) => Sender::of(held(datagram.peer)),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
+    }
+
+    fn attest(&self, origin: Origin) -> Attesting<'_> {
+        assert_eq!(origin.address.ip(), HELD);
+        let mut answer = self.attested.subscribe();
+        Box::pin(async move {
+            let look = *answer.wait_for(|look| *look != Look::UnderWay).await.ok()?;
+            (look == Look::Found).then(the_run).flatten()
+        })
     }
 
     fn of_socket(&self, accepted: BorrowedFd<'_>) -> Option<Sender> {
         let peer = SocketAddrV4::try_from(rustix::net::getpeername(accepted).unwrap().unwrap()).unwrap();
         self.of_datagram(&Datagram { peer: peer.into(), mark: None })
     }
+}
+
+const HELD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+fn held(address: SocketAddr) -> Origin {
+    let process = Process { exec_generation: 0, pid: 7, start_us: 1 };
+    let governed = GovernId::new(5);
+    Origin { address, run: None, governed, process, program: None, tid: 7, cgroup: 1, cookie: 1 }
 }
 
 struct Served {
@@ -200,6 +233,26 @@ fn strangers_are_refused() {
         }
         assert_eq!(served.refused(), vec![("forge.test.".to_owned(), None, Reason::NoRun); 2]);
     });
+}
+
+#[test]
+fn a_process_without_a_run_waits_until_it_was_looked_at_and_nobody_else_does() {
+    for (look, expected) in [(Look::Found, "NOERROR"), (Look::Refused, "REFUSED")] {
+        beside(0, |served| async move {
+            let ask = |transport: &str| format!("-b {HELD} +time=15 {transport} forge.test A");
+            let (udp, tcp) = (ask("+notcp"), ask("+tcp"));
+            let others = async {
+                for transport in ["+notcp", "+tcp"] {
+                    assert_eq!(served.short(&format!("{transport} forge.test A")).await.len(), 1);
+                }
+                served.world.attested.send_replace(look);
+            };
+            let (udp, tcp, ()) = tokio::join!(served.dig(&udp), served.dig(&tcp), others);
+            for shown in [udp, tcp] {
+                assert!(shown.contains(&format!("status: {expected}")), "{shown}");
+            }
+        });
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use writ_gate::limits;
 
 use super::message::Transport;
 use super::{Datagram, Resolver, Sender};
+use crate::record::Origin;
 
 /// How long accepting rests after the system refused it (no descriptors left, say).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -74,7 +75,7 @@ impl Resolver {
                 Some(Sender::Held(_)) if held.len() >= limits::DNS_QUERIES_MAX => {}
                 Some(Sender::Held(origin)) => {
                     let (bytes, peer) = (bytes.to_vec(), datagram.peer);
-                    held.push(async move { (self.origins.attest(*origin).await, bytes, peer) });
+                    held.push(async move { (self.attested(*origin).await, bytes, peer) });
                 }
                 Some(Sender::Run(run)) => self.answer_udp(socket, Some(run), bytes, datagram.peer).await,
                 None => self.answer_udp(socket, None, bytes, datagram.peer).await,
@@ -86,6 +87,11 @@ impl Resolver {
         if let Some(reply) = self.reply(run, bytes, Transport::Udp) {
             send(socket, &reply, peer).await;
         }
+    }
+
+    /// Whoever asked has given up after a while, and its place is another's.
+    async fn attested(&self, held: Origin) -> Option<RunTag> {
+        tokio::time::timeout(limits::HELLO_TIMEOUT, self.origins.attest(held)).await.ok().flatten()
     }
 
     async fn serve_tcp(&self, listener: &TcpListener) -> io::Result<()> {
@@ -126,7 +132,7 @@ impl Resolver {
     async fn connection(self, mut stream: TcpStream, sender: Option<Sender>) {
         let run = match sender {
             Some(Sender::Run(run)) => Some(run),
-            Some(Sender::Held(origin)) => self.origins.attest(*origin).await,
+            Some(Sender::Held(origin)) => self.attested(*origin).await,
             None => None,
         };
         loop {
