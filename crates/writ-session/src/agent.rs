@@ -212,6 +212,11 @@ impl Agent {
         if account.uid == 0 { Err(self.root()) } else { Ok(account) }
     }
 
+    /// Whether it is whatever program is started as it: no rule and no digest says otherwise. Worth a warning.
+    pub fn is_any_program(&self) -> bool {
+        self.blocks.is_empty() && self.pin == Pin::None
+    }
+
     /// Settings under `[danger]` that are on, for the record of every start.
     pub fn dangers(&self) -> Vec<&'static str> {
         let Terms { io_uring, without_namespaces, .. } = self.terms;

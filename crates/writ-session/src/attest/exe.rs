@@ -1,7 +1,8 @@
 //! The program: path, digest, owner and package of the file that the kernel runs.
 //!
 //! The path counts only if it leads to that very file from the host's root too: in a mount namespace of its own a process
-//! can put anything anywhere. Nothing is said of a process that can choose what the kernel shows (see the module above).
+//! can put anything anywhere. The package is the one that dpkg's lists name; on hosts with another database there is none.
+//! Nothing is said of a process that can choose what the kernel shows (see the module above).
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -14,7 +14,7 @@ use writ_core::selector::Key;
 use writ_core::{AgentName, Selector};
 use writ_host::{SystemClock, durable};
 
-use super::conformance::Running;
+use super::conformance::{Log, Running};
 use super::*;
 use crate::agent::{self, Agent};
 
@@ -390,6 +390,43 @@ fn facts_are_those_of_this_process_and_of_its_host() {
     assert_eq!(ancestors[0].path.as_deref(), own.to_str());
     assert_eq!(ancestors[0].sha256.as_deref(), Some(&*digest_of(&own)));
     assert!(!format!("{attested:?}").contains("exe:"), "selectors in `Debug` get into logs");
+}
+
+#[test]
+fn no_selector_gets_into_a_log_or_a_refusal() {
+    let (attestors, sleep) = (attestors(), installed("sleep"));
+    let running = sleeper(&sleep, 600);
+    let agents = coder("", &["unix:uid:4000000000".to_owned(), format!("exe:path:{}", sleep.display())]);
+    let log = Log::default();
+    let (attested, refusal) = log.during(|| {
+        let attested = found(&attestors, &running).unwrap();
+        let refusal = agent::matching(&agents, &attested).unwrap_err();
+        tracing::error!(?attested, %refusal, debug = ?refusal, all = ?attested.selectors().collect::<Vec<_>>());
+        (attested, refusal)
+    });
+    let text = log.text();
+    assert!(text.contains("`unix:uid` is another one"), "{text}");
+    assert!(attested.selectors().count() > 5);
+    for selector in attested.selectors().filter(|selector| selector.value().len() > 3) {
+        assert!(!text.contains(selector.as_str()), "{}", selector.as_str());
+    }
+    assert!(!refusal.to_string().contains("4000000000") && !refusal.reason.public_text().contains("uid"));
+}
+
+#[test]
+fn where_a_run_comes_from_can_be_asked_for() {
+    let (attestors, running) = (attestors(), sleeper(&installed("sleep"), 600));
+    let agents = coder("", &["lineage:agent:planner".to_owned()]);
+    let peer = running.peer();
+    let below = Lineage { ancestors: attestors.ancestors(&peer), agents: vec!["planner".parse().unwrap()] };
+    let wanted = Wanted::of(agents.values());
+    let alone = attestors.found(&peer, peer.process(), &Lineage::default(), &wanted).unwrap();
+    assert_eq!(agent::matching(&agents, &alone).unwrap_err().reason, Reason::NoAgent);
+    let started = attestors.found(&peer, peer.process(), &below, &wanted).unwrap();
+    assert!(
+        agent::matching(&agents, &started).is_ok() && !started.has(Key::ExeSha256),
+        "only what is wanted"
+    );
 }
 
 #[test]
