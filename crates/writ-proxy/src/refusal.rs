@@ -154,6 +154,7 @@ fn status(reason: Reason) -> StatusCode {
 /// Status and message in the head of an answer without messages (gRPC over HTTP/2, `Trailers-Only`).
 fn grpc(headers: &mut HeaderMap, refusal: &Refusal) {
     let code = match refusal.reason.http_status() {
+        401 => "16",
         400 | 405 | 421 | 431 => "3",
         504 => "4",
         502 | 503 => "14",

@@ -9,11 +9,14 @@
 )]
 
 mod basics;
+mod callers;
 mod client;
 mod echoes;
 mod http2;
+mod inbound;
 mod memory;
 mod origin;
+mod service_agent;
 mod smuggling;
 mod streaming;
 mod tls;

@@ -26,6 +26,7 @@ use writ_gate::{
 };
 use writ_host::{SystemClock, SystemIds};
 use writ_proxy::{Authorities, Relay, RelaySettings};
+use writ_session::Registry;
 
 pub(crate) const SECRET: &str = "tok-3f9a7c51b2e84d06";
 pub(crate) const HOST: &str = "api.test";
@@ -33,6 +34,7 @@ pub(crate) const HOST: &str = "api.test";
 /// Everything a test needs to drive one relay.
 pub(crate) struct World {
     pub(crate) relay: Relay,
+    pub(crate) gate: Gate,
     pub(crate) address: SocketAddr,
     pub(crate) session: Arc<Session>,
     /// Another session of the same node.
@@ -46,6 +48,14 @@ pub(crate) struct World {
     pub(crate) authorities: Arc<Authorities>,
     pub(crate) serving: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
+}
+
+/// Who acts in a world.
+pub(crate) struct Acting {
+    pub(crate) session: Arc<Session>,
+    /// Knows the callers of the session, if it acts for some.
+    pub(crate) registry: Option<Arc<Registry>>,
+    pub(crate) log: Arc<Log>,
 }
 
 /// A service at `api.test` that is really at `upstream`.
@@ -88,15 +98,37 @@ impl World {
         port: u16,
         listen: &str,
     ) -> Self {
+        let session = Arc::new(Session::new(facts(&SystemClock)));
+        Self::acting(
+            Acting { session, registry: None, log: Arc::default() },
+            services,
+            settings,
+            port,
+            listen,
+        )
+        .await
+    }
+
+    /// A world whose session is this one.
+    pub(crate) async fn acting(
+        acting: Acting,
+        services: Vec<Service>,
+        settings: RelaySettings,
+        port: u16,
+        listen: &str,
+    ) -> Self {
         let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds::default()));
-        let session = Arc::new(Session::new(facts(&*clock)));
+        let Acting { session, registry, log } = acting;
         let stranger = Arc::new(Session::new(facts(&*clock)));
-        let log = Arc::new(Log::default());
         let names: Vec<_> = services.iter().flat_map(|service| service.hosts.clone()).collect();
         let services: Vec<_> = services.into_iter().map(Arc::new).collect();
         let secret = Secret::<str>::new(SECRET.to_owned()).unwrap();
-        let memory =
-            Arc::new(Memory { sessions: [Arc::clone(&session), Arc::clone(&stranger)], services, secret });
+        let memory = Arc::new(Memory {
+            sessions: [Arc::clone(&session), Arc::clone(&stranger)],
+            registry,
+            services,
+            secret,
+        });
         let gate = Gate::new(Ports {
             identify: memory.clone(),
             catalog: memory.clone(),
@@ -118,7 +150,7 @@ impl World {
                 name: Some(HostName::new(HOST).unwrap()),
             })),
         });
-        let relay = Relay::new(settings, gate, handoff.clone(), authorities.clone());
+        let relay = Relay::new(settings, gate.clone(), handoff.clone(), authorities.clone());
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = CancellationToken::new();
@@ -128,6 +160,7 @@ impl World {
         });
         Self {
             relay,
+            gate,
             address,
             session,
             stranger,
@@ -191,6 +224,7 @@ impl Handoff for Fixed {
 /// One session; services by name; every operation permitted but those under `/denied`.
 struct Memory {
     sessions: [Arc<Session>; 2],
+    registry: Option<Arc<Registry>>,
     services: Vec<Arc<Service>>,
     secret: Secret<str>,
 }
@@ -201,8 +235,8 @@ impl Identify for Memory {
         self.sessions.iter().find(is).cloned().ok_or(Reason::NoRun)
     }
 
-    fn acting(&self, _: &Arc<Session>, _: &Marks<'_>) -> Result<Arc<Session>, Reason> {
-        Err(Reason::NoHuman)
+    fn acting(&self, session: &Arc<Session>, marks: &Marks<'_>) -> Result<Arc<Session>, Reason> {
+        self.registry.as_ref().ok_or(Reason::NoHuman)?.acting(session, marks)
     }
 }
 
