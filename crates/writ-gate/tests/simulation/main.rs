@@ -71,6 +71,8 @@ fn worlds_are_reproducible_and_reach_every_end() {
         "refused NoRun",
         "refused SessionRevoked",
         "refused SessionExpired",
+        "refused NoHuman",
+        "refused TwoHumans",
         "refused AgentNotPermitted",
         "refused EvidenceUnavailable",
         "closed Completed NotMinted None",

@@ -12,14 +12,14 @@ use writ_core::clock::ManualClock;
 use writ_core::event::{Event, Key, Keys, LeaseFate};
 use writ_core::service::{OperationRule, PathTemplate, RequestHead, Upstream};
 use writ_core::{
-    ActionId, AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, IdSource, Operation,
+    ActionId, ActsFor, AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, IdSource, Operation,
     OperationName, Placement, Process, Protocol, Reason, RunId, RunTag, Secret, Service, ServiceName,
     SessionId, Timestamp,
 };
 use writ_gate::{
     Admitted, Asked, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination, Ended,
     Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Permit, Ports, Refusal, Session,
-    SessionFacts, Verdict,
+    SessionFacts, TraceId, Verdict,
 };
 
 use crate::log::{Disk, Log, Mood, lock};
@@ -54,6 +54,8 @@ impl IdSource for Dice {
 /// What is true, which the ports report.
 struct Truth {
     session: Mutex<Arc<Session>>,
+    /// The sessions below it, each named by a handle and a trace, if it acts for callers.
+    callers: Mutex<Vec<Arc<Session>>>,
     service: Arc<Service>,
     permits: AtomicBool,
     /// What the next mint does, and after how many polls.
@@ -86,8 +88,19 @@ impl Identify for Truth {
         if session.facts().run.tag() == run { Ok(Arc::clone(&session)) } else { Err(Reason::NoRun) }
     }
 
-    fn acting(&self, _: &Arc<Session>, _: &Marks<'_>) -> Result<Arc<Session>, Reason> {
-        Err(Reason::NoHuman)
+    fn acting(&self, base: &Arc<Session>, marks: &Marks<'_>) -> Result<Arc<Session>, Reason> {
+        if base.facts().delegation.acts_for != ActsFor::Caller {
+            self.violate("I8: a run that acts for its starter is asked for a caller");
+        }
+        let callers = lock(&self.callers);
+        let below = |session: &&Arc<Session>| session.facts().delegation.below == Some(base.facts().id);
+        let by = |n: usize| callers.get(n).filter(below);
+        let mut named =
+            marks.handles.iter().map(|handle| by(handle.len())).chain(marks.trace.map(|t| by(traced(t))));
+        let first = named.next().ok_or(Reason::NoHuman)?.ok_or(Reason::NoHuman)?;
+        // It may name one that has ended: the gate must look for itself.
+        let agree = named.all(|other| other.is_some_and(|other| Arc::ptr_eq(other, first)));
+        if agree { Ok(Arc::clone(first)) } else { Err(Reason::TwoHumans) }
     }
 }
 
@@ -116,6 +129,11 @@ impl Decide for Truth {
         }
         verdict(self.permits.load(Ordering::Relaxed), true)
     }
+}
+
+/// The caller whom a trace names.
+fn traced(trace: TraceId) -> usize {
+    trace.bytes()[0].into()
 }
 
 fn verdict(agent: bool, human: bool) -> Verdict {
@@ -161,7 +179,12 @@ impl Mint for Truth {
     }
 }
 
-type Task = Pin<Box<dyn Future<Output = Result<Exchange, Refusal>>>>;
+/// An action being decided, with the session that its request names, if it names one.
+struct Task {
+    deciding: Pin<Box<dyn Future<Output = Result<Exchange, Refusal>>>>,
+    /// `Err` for one that must be refused, whatever policy says.
+    names: Result<SessionId, Reason>,
+}
 
 pub(crate) struct World {
     dice: Arc<Dice>,
@@ -185,7 +208,8 @@ impl World {
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(1_700_000_000_000_000)));
         let disk = Arc::new(Mutex::new(Disk::default()));
         let truth = Arc::new(Truth {
-            session: Mutex::new(session(&dice, clock.now())),
+            session: Mutex::new(session(&dice, clock.now(), None)),
+            callers: Mutex::default(),
             service: service(),
             permits: AtomicBool::new(true),
             mint: Mutex::new((Issuer::Lends, 0)),
@@ -261,19 +285,55 @@ impl World {
         let at = self.dice.roll(self.conns.len() as u64) as usize;
         let (gate, admitted) = (self.gate.clone(), Arc::clone(&self.conns[at]));
         let path = if self.dice.roll(8) > 0 { "/known" } else { "/other" };
-        self.tasks.push(Box::pin(async move {
+        let (handles, trace) = self.marks();
+        let names = self.names(&admitted, &handles, trace);
+        let deciding = Box::pin(async move {
             let host = HostName::new("api.test").unwrap();
             let head = RequestHead { method: "GET", path, query: None };
-            gate.action(&admitted, Asked { host: &host, head, marks: Marks::default() }).await
-        }));
+            gate.action(&admitted, Asked { host: &host, head, marks: Marks { handles: &handles, trace } })
+                .await
+        });
+        self.tasks.push(Task { deciding, names });
+    }
+
+    /// Marks of a request: none, one or several, true or invented. A handle names the caller with the number of its length.
+    fn marks(&self) -> (Vec<&'static str>, Option<TraceId>) {
+        let handle = |n: u64| ["", "a", "bb", "ccc"][n as usize];
+        let handles = (0..self.dice.roll(3)).map(|_| handle(self.dice.roll(4))).collect();
+        let n = self.dice.roll(5) as u8;
+        (handles, (n < 4).then(|| TraceId::new([n, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]).unwrap()))
+    }
+
+    /// In whose session a request must act, found without asking the port.
+    fn names(
+        &self,
+        admitted: &Admitted,
+        handles: &[&str],
+        trace: Option<TraceId>,
+    ) -> Result<SessionId, Reason> {
+        let base = admitted.session().facts();
+        if base.delegation.acts_for != ActsFor::Caller {
+            return Ok(base.id);
+        }
+        let numbers: BTreeSet<usize> =
+            handles.iter().map(|handle| handle.len()).chain(trace.map(traced)).collect();
+        let mut numbers = numbers.into_iter();
+        let (first, other) = (numbers.next().ok_or(Reason::NoHuman)?, numbers.next());
+        if other.is_some() {
+            return Err(Reason::TwoHumans);
+        }
+        let callers = lock(&self.truth.callers);
+        let caller = callers.get(first).filter(|session| session.facts().delegation.below == Some(base.id));
+        caller.map(|session| session.facts().id).ok_or(Reason::NoHuman)
     }
 
     fn poll_one(&mut self) {
         let Some(mut task) = pick(&mut self.tasks, &self.dice) else { return };
         let durable = lock(&self.truth.disk).durable.len();
-        match task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        match task.deciding.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => self.tasks.push(task),
             Poll::Ready(Ok(exchange)) => {
+                self.check_actor(&task.names, &exchange);
                 if !lock(&self.truth.disk).intended.contains(&exchange.action()) {
                     self.truth.violate("I2: a credential is exposed before its intent is durable");
                 }
@@ -289,6 +349,26 @@ impl World {
             Poll::Ready(Err(_)) => self.truth.violate("I3: a refused action has no id"),
         }
         self.check_intents(durable);
+    }
+
+    /// A caller's action is in that caller's session and in no other: neither the run's own nor another caller's.
+    fn check_actor(&self, names: &Result<SessionId, Reason>, exchange: &Exchange) {
+        let acts = exchange.session().facts();
+        if *names != Ok(acts.id) || acts.delegation.acts_for == ActsFor::Caller {
+            self.truth.violate("I8: an action in a session that its request does not name");
+        }
+        let action = exchange.action();
+        let recorded = lock(&self.truth.disk).durable.iter().any(|event| match event {
+            Event::ActionIntended(intent) => {
+                intent.action == action
+                    && intent.actor.session == acts.id
+                    && intent.actor.human == acts.human.id
+            }
+            _ => false,
+        });
+        if !recorded {
+            self.truth.violate("I2: the intent names another session than the one that acts");
+        }
     }
 
     /// I8: what became an intent in this step was permitted by everything that was asked.
@@ -341,13 +421,31 @@ impl World {
 
     fn end_session(&mut self) {
         let cause = if self.dice.roll(2) == 0 { Cause::Revoked } else { Cause::Exited };
-        lock(&self.truth.session).end(cause);
+        let callers = lock(&self.truth.callers);
+        match self.dice.roll(3) {
+            // One caller alone.
+            0 if !callers.is_empty() => {
+                callers[self.dice.roll(callers.len() as u64) as usize].end(cause);
+            }
+            _ => {
+                lock(&self.truth.session).end(cause);
+                callers.iter().for_each(|session| drop(session.end(cause)));
+            }
+        }
     }
 
     fn renew_session(&mut self) {
         let mut current = lock(&self.truth.session);
+        let now = self.truth.clock.now();
+        let mut callers = lock(&self.truth.callers);
         if !self.truth.alive(&current) {
-            *current = session(&self.dice, self.truth.clock.now());
+            *current = session(&self.dice, now, None);
+            callers.clear();
+            if self.dice.roll(2) == 0 {
+                let base = Arc::clone(&current);
+                *current = serving(&base);
+                callers.extend((0..4).map(|n| session(&self.dice, now, Some((&current, n)))));
+            }
         }
     }
 
@@ -368,7 +466,7 @@ impl World {
     pub(crate) fn drain(&mut self) {
         for mut task in std::mem::take(&mut self.tasks) {
             for _ in 0..=self.dice.roll(16) {
-                match task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                match task.deciding.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                     Poll::Pending => continue,
                     Poll::Ready(Ok(exchange)) => {
                         self.permitted.insert(exchange.action());
@@ -474,8 +572,17 @@ fn process() -> Process {
     Process { exec_generation: 1, pid: 7, start_us: 1 }
 }
 
-fn session(dice: &Dice, now: Timestamp) -> Arc<Session> {
+/// The same session, acting for callers.
+fn serving(base: &Session) -> Arc<Session> {
+    let delegation = Delegation { acts_for: ActsFor::Caller, ..Delegation::default() };
+    Arc::new(Session::new(SessionFacts { delegation, ..base.facts().clone() }))
+}
+
+/// A run's own session, or that of a caller of it.
+fn session(dice: &Dice, now: Timestamp, below: Option<(&Session, usize)>) -> Arc<Session> {
     let (run, agent) = (RunId::new(now, dice), AgentName::new("coder").unwrap());
+    let run = below.map_or(run, |(base, _)| base.facts().run);
+    let name = below.map_or("unix:alice".to_owned(), |(_, n)| format!("oidc:https://id.test#{n}"));
     let domain = writ_core::TrustDomain::new("example.test").unwrap();
     Arc::new(Session::new(SessionFacts {
         id: SessionId::new(now, dice),
@@ -483,7 +590,7 @@ fn session(dice: &Dice, now: Timestamp) -> Arc<Session> {
         spiffe_id: domain.run_id(&agent, run),
         agent,
         human: Human {
-            id: HumanId::new("unix:alice").unwrap(),
+            id: HumanId::new(&name).unwrap(),
             display: None,
             groups: Vec::new(),
             uid: 1000,
@@ -494,7 +601,7 @@ fn session(dice: &Dice, now: Timestamp) -> Arc<Session> {
         opened: now,
         expires: now.plus(Duration::from_mins(15)),
         assurance: Assurance::Kernel,
-        delegation: Delegation::default(),
+        delegation: Delegation { below: below.map(|(base, _)| base.facts().id), ..Delegation::default() },
     }))
 }
 
