@@ -209,6 +209,54 @@ async fn an_operator_signs_the_request_and_the_next_one_too() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_signed_wrongly_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    authorities(at, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    let toml = format!(
+        "[identity]\nca = \"csr\"\n[identity.csr]\nrequest = \"{0}/request.pem\"\ncertificate = \"{0}/answer.pem\"\n",
+        at.display()
+    );
+    let node = Node::new("example.org", &toml);
+    let authority = node.open().await;
+    let answer = |names: &[&str]| {
+        let chain: Vec<u8> = names.iter().flat_map(|name| std::fs::read(at.join(name)).unwrap()).collect();
+        write(&at.join("answer.pem"), &chain);
+    };
+    sign_request(&node, at, "10");
+    // No root: nobody could check what it signs.
+    answer(&["signed.pem", "ca.pem"]);
+    assert!(matches!(authority.tick(node.now()).await, Err(Error::Unusable { .. })));
+    // Signed as a leaf.
+    let leaf = [
+        "x509",
+        "-req",
+        "-in",
+        "request.pem",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-out",
+        "leaf.pem",
+        "-days",
+        "9",
+    ];
+    openssl(at, &leaf).unwrap();
+    answer(&["leaf.pem", "ca.pem", "root.pem"]);
+    let refused = authority.tick(node.now()).await.unwrap_err();
+    assert!(refused.to_string().contains("sign the request again"), "{refused}");
+    // Another's.
+    answer(&["ca.pem", "root.pem"]);
+    assert!(matches!(authority.tick(node.now()).await.unwrap()[..], [Change::Waiting { .. }]));
+    assert!(!authority.issuer().is_ready());
+    // In another order it is as good.
+    answer(&["root.pem", "ca.pem", "signed.pem"]);
+    authority.tick(node.now()).await.unwrap();
+    issues(&node, &authority, 3);
+}
+
+#[tokio::test]
 async fn replacing_waits_for_the_operator_and_changes_nothing_until_then() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
+use rcgen::PublicKeyData as _;
+use rustls::pki_types::CertificateSigningRequestDer;
+use rustls::pki_types::pem::PemObject as _;
 use writ_core::{Secret, Timestamp};
 use writ_host::durable;
 use zeroize::Zeroizing;
 
 use super::{Origin, Source, arrange, certificates};
+use crate::authority::unusable;
 use crate::facts::Facts;
-use crate::{Error, certificate, key};
+use crate::{Error, Invalid, certificate, key};
 
 /// Under which name the key of the request is kept until it is signed.
 const NAME: &str = "identity-request";
@@ -48,31 +52,40 @@ pub(super) async fn forget(source: &Source) -> Result<(), Error> {
     source.store(NAME, Zeroizing::new(Vec::new())).await
 }
 
-/// What was signed, if it is of this key and holds; what lies there from the time before is passed over.
+/// What was signed, if it is of this key; what lies there from the time before is passed over.
 fn answer(
     source: &Source,
     secret: &Secret<[u8]>,
     now: Timestamp,
     signed: &Path,
 ) -> Result<Option<Origin>, Error> {
-    use rcgen::PublicKeyData as _;
     if durable::read(signed)?.is_none() {
         return Ok(None);
     }
-    let pair = key::certificates(source.kind, secret)?;
-    let (chain, roots) = arrange(certificates(signed)?, signed)?;
-    let facts = chain.first().and_then(|first| Facts::read(first).ok());
-    let ours = facts.is_some_and(|facts| {
-        facts.spki == pair.subject_public_key_info() && facts.holds(now).is_ok() && facts.signing().is_ok()
-    });
-    Ok(ours.then(|| Origin::Signed(source.signed(secret.share(), chain, roots))))
+    let spki = key::certificates(source.kind, secret)?.subject_public_key_info();
+    let (mut chain, roots) = arrange(certificates(signed)?, signed)?;
+    let facts: Vec<_> = chain.iter().filter_map(|certificate| Facts::read(certificate).ok()).collect();
+    let Some((at, facts)) = facts.iter().enumerate().find(|(_, facts)| facts.spki == spki) else {
+        return Ok(None);
+    };
+    let origin = signed.display().to_string();
+    let hint = "sign the request again, as an intermediate authority";
+    facts.signing().map_err(|problem| unusable(&origin, problem, hint))?;
+    match facts.holds(now) {
+        Ok(()) => {}
+        // The clock of whoever signed it is ahead of ours: in a moment it holds.
+        Err(Invalid::NotYet) => return Ok(None),
+        Err(problem) => return Err(unusable(&origin, problem, hint)),
+    }
+    // Whatever the order in the file: the intermediate first.
+    if let Some(before) = chain.get_mut(..=at) {
+        before.rotate_right(1);
+    }
+    Ok(Some(Origin::Signed(source.signed(secret.share(), chain, roots))))
 }
 
 /// Whether the request that lies there is for this key.
 fn same(request: &Path, pair: &rcgen::KeyPair) -> bool {
-    use rcgen::PublicKeyData as _;
-    use rustls::pki_types::CertificateSigningRequestDer;
-    use rustls::pki_types::pem::PemObject as _;
     let Ok(Some(text)) = durable::read(request) else { return false };
     let Ok(der) = CertificateSigningRequestDer::from_pem_slice(&text) else { return false };
     let spki = pair.subject_public_key_info();
