@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::Value;
 use writ_core::{HumanId, Timestamp};
 use writ_gate::limits;
 
-use crate::claims::TokenKind;
+use crate::claims::{Claims, TokenKind};
 use crate::cuts::Cuts;
 use crate::error::Error;
 use crate::issuer::IssuerName;
@@ -39,6 +40,12 @@ pub struct Caller {
     pub token_hash: String,
     /// What kind of token it was.
     pub kind: TokenKind,
+    /// Everybody whom it is for (`aud`).
+    pub audiences: Vec<String>,
+    /// What it is good for, scope by scope (`scope`, or `scp` of some issuers); `None` if it does not say.
+    pub scopes: Option<Vec<String>>,
+    /// The only one who may act with it (`may_act.sub`, RFC 8693 section 4.4), if it says so.
+    pub may_act: Option<String>,
 }
 
 /// Verifies callers' tokens.
@@ -94,6 +101,9 @@ impl Callers {
             expires,
             token_hash: encode(digest(&SHA256, token.as_bytes()).as_ref()),
             kind,
+            audiences: owned(claims.object.texts("aud").unwrap_or_default()),
+            scopes: scopes(&claims)?,
+            may_act: may_act(&claims)?,
         })
     }
 
@@ -120,5 +130,56 @@ impl Callers {
             first.and_then(|first| seen.remove(&first));
         }
         seen.insert(human.clone(), now);
+    }
+}
+
+/// The scopes of a token; a claim that cannot be read is not the same as none.
+fn scopes(claims: &Claims) -> Result<Option<Vec<String>>, Refusal> {
+    for name in ["scope", "scp"] {
+        if claims.object.has(name) {
+            let texts = claims.object.texts(name).ok_or(Refusal::Claim(name))?;
+            let words = texts.iter().flat_map(|text| text.split(' ')).filter(|word| !word.is_empty());
+            return Ok(Some(owned(words.collect())));
+        }
+    }
+    Ok(None)
+}
+
+fn may_act(claims: &Claims) -> Result<Option<String>, Refusal> {
+    let Some(claim) = claims.object.get("may_act") else { return Ok(None) };
+    let only = claim.get("sub").and_then(Value::as_str).ok_or(Refusal::Claim("may_act"))?;
+    Ok(Some(only.to_owned()))
+}
+
+fn owned(texts: Vec<&str>) -> Vec<String> {
+    texts.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Object;
+
+    fn claims(text: &str) -> Claims {
+        let object = Object::parse(text.as_bytes()).unwrap();
+        Claims { object, algorithm: Algorithm::ALL[0], kind: None }
+    }
+
+    #[test]
+    fn scopes_are_read_as_issuers_write_them() {
+        let read = |text: &str| scopes(&claims(text)).map(|found| found.map(|words| words.join(",")));
+        assert_eq!(read(r#"{"scope":"a b"}"#), Ok(Some("a,b".to_owned())));
+        assert_eq!(read(r#"{"scp":["a","b"]}"#), Ok(Some("a,b".to_owned())));
+        assert_eq!(read(r#"{"scope":""}"#), Ok(Some(String::new())));
+        assert_eq!(read("{}"), Ok(None));
+        assert_eq!(read(r#"{"scope":7}"#), Err(Refusal::Claim("scope")));
+    }
+
+    #[test]
+    fn who_may_act_is_named_or_the_claim_is_refused() {
+        let read = |text: &str| may_act(&claims(text));
+        assert_eq!(read(r#"{"may_act":{"sub":"x"}}"#), Ok(Some("x".to_owned())));
+        assert_eq!(read("{}"), Ok(None));
+        assert_eq!(read(r#"{"may_act":{"iss":"x"}}"#), Err(Refusal::Claim("may_act")));
     }
 }

@@ -105,8 +105,11 @@ impl Logins {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.retain(|_, login| login.expires > now);
         let own = pending.values().filter(|login| login.owner.uid == owner.uid).count();
-        if pending.len() >= limits::LOGINS_MAX || own >= limits::LOGINS_PER_UID_MAX {
-            return Err(Error::Busy { open: pending.len().min(own.max(limits::LOGINS_PER_UID_MAX)) });
+        if own >= limits::LOGINS_PER_UID_MAX {
+            return Err(Error::Busy { open: own });
+        }
+        if pending.len() >= limits::LOGINS_MAX {
+            return Err(Error::Busy { open: pending.len() });
         }
         Ok(())
     }

@@ -127,7 +127,9 @@ impl Roster {
         let shown = entry.shown();
         let before = {
             let _disk = self.disk.lock().await;
-            self.make_room(seat)?;
+            if let Some(lapsed) = self.make_room(seat)? {
+                self.clear_room(&lapsed).await?;
+            }
             self.write(&entry, &*entry.flight.lock().await).await?;
             // Crash here: the next start finds the new sign-in; what the old one stood for is not told, and its
             // sessions are judged by who is signed in then.
@@ -240,18 +242,31 @@ impl Roster {
         self.ports.tell.ended(&Ended { human, owner: Some(entry.owner), cause });
     }
 
-    /// Room for one more; who has lapsed makes it first.
-    fn make_room(&self, seat: Seat) -> Result<(), Error> {
+    /// Room for one more: whoever's time passed first makes it. Who that was, if it was needed.
+    fn make_room(&self, seat: Seat) -> Result<Option<Arc<Entry>>, Error> {
         let now = self.ports.now();
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
         if seats.len() < limits::SIGN_INS_MAX || seats.contains_key(&seat) {
-            return Ok(());
+            return Ok(None);
         }
         let lapsed = seats.iter().filter(|(_, entry)| entry.shown().expires <= now);
         let eldest = lapsed.min_by_key(|(_, entry)| entry.shown().expires).map(|(seat, _)| *seat);
         let eldest = eldest.ok_or(Error::Full { max: limits::SIGN_INS_MAX })?;
-        seats.remove(&eldest);
-        Ok(())
+        Ok(seats.remove(&eldest))
+    }
+
+    /// Tells and erases what made room; the disk lock is the caller's.
+    async fn clear_room(&self, lapsed: &Entry) -> Result<(), Error> {
+        let told = lapsed.flight.try_lock().is_ok_and(|held| held.stage == Stage::Lapsed);
+        if !told {
+            self.tell(lapsed, EndCause::Expired);
+        }
+        let (keep, name) = (Arc::clone(&self.ports.keep), record::name(lapsed.owner.seat())?);
+        Ok(blocking(move || keep.remove(&name)).await?)
+    }
+
+    fn is_full(&self) -> bool {
+        self.seats.read().unwrap_or_else(PoisonError::into_inner).len() >= limits::SIGN_INS_MAX
     }
 
     fn entry(&self, seat: Seat) -> Option<Arc<Entry>> {

@@ -79,7 +79,7 @@ impl Roster {
             let (keep, wanted) = (Arc::clone(&self.ports.keep), name.clone());
             let Some(sealed) = blocking(move || keep.load(&wanted)).await? else { continue };
             match self.entry_of(&sealed, providers) {
-                Some(entry) if self::name(entry.owner.seat())? == name => {
+                Some(entry) if self::name(entry.owner.seat())? == name && !self.is_full() => {
                     let mut seats = self.seats.write().unwrap_or_else(std::sync::PoisonError::into_inner);
                     seats.insert(entry.owner.seat(), Arc::new(entry));
                 }

@@ -44,7 +44,7 @@ impl Bench {
         Self { provider, node }
     }
 
-    fn claims(&self, id: &str, event: &str, content: Value, subject: Value) -> Value {
+    fn claims(&self, id: &str, event: &str, content: &Value, subject: &Value) -> Value {
         let now = self.node.clock.now().seconds();
         json!({
             "iss": TRANSMITTER, "aud": "writ-node", "iat": now, "jti": id, "sub_id": subject,
@@ -90,7 +90,7 @@ fn a_revoked_session_ends_the_human_everywhere_before_the_answer() {
         }
         let content = json!({ "event_timestamp": 1_700_000_000 });
         let token =
-            bench.set(bench.claims("1", &format!("{CAEP}session-revoked"), content, bench.alice())).await;
+            bench.set(bench.claims("1", &format!("{CAEP}session-revoked"), &content, &bench.alice())).await;
         let answer = bench.pushed(&token).await;
         assert_eq!((answer.status().as_u16(), answer.body().len()), (202, 0));
         assert!(
@@ -150,7 +150,7 @@ fn each_event_has_its_consequence() {
         {
             let uid = u32::try_from(n).unwrap();
             bench.node.sign_in(&bench.provider, "alice", owner(uid, 7)).await;
-            let token = bench.set(bench.claims(&n.to_string(), &event, content, bench.alice())).await;
+            let token = bench.set(bench.claims(&n.to_string(), &event, &content, &bench.alice())).await;
             assert_eq!(bench.pushed(&token).await.status(), 202, "{event}");
             assert_eq!(bench.node.people.who(uid, Some(7)).is_none(), ends, "{event}");
         }
@@ -164,7 +164,7 @@ fn changed_claims_are_asked_for_and_decided_by() {
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
         bench.provider.ask("account", json!({ "name": "alice", "groups": [] })).await;
         let event = format!("{CAEP}token-claims-change");
-        let token = bench.set(bench.claims("1", &event, json!({ "claims": {} }), bench.alice())).await;
+        let token = bench.set(bench.claims("1", &event, &json!({ "claims": {} }), &bench.alice())).await;
         assert_eq!(bench.pushed(&token).await.status(), 202);
         assert!(bench.node.people.who(1000, Some(7)).unwrap().groups.is_empty());
         assert_eq!(bench.node.told.changed.lock().unwrap().len(), 1);
@@ -188,8 +188,7 @@ fn a_human_is_matched_in_each_form_and_only_at_the_transmitters_issuer() {
         .enumerate()
         {
             bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
-            let token =
-                bench.set(bench.claims(&format!("yes-{n}"), &event, json!({}), subject.clone())).await;
+            let token = bench.set(bench.claims(&format!("yes-{n}"), &event, &json!({}), &subject)).await;
             assert_eq!(bench.pushed(&token).await.status(), 202);
             assert!(bench.node.people.who(1000, Some(7)).is_none(), "{subject}");
         }
@@ -203,7 +202,7 @@ fn a_human_is_matched_in_each_form_and_only_at_the_transmitters_issuer() {
         .into_iter()
         .enumerate()
         {
-            let token = bench.set(bench.claims(&format!("no-{n}"), &event, json!({}), subject.clone())).await;
+            let token = bench.set(bench.claims(&format!("no-{n}"), &event, &json!({}), &subject)).await;
             assert_eq!(bench.pushed(&token).await.status(), 202);
             assert!(bench.node.people.who(1000, Some(7)).is_some(), "{subject}");
         }
@@ -223,7 +222,8 @@ fn a_caller_who_never_signed_in_is_ended_by_address_too() {
         let callers = bench.node.people.callers();
         let human = callers.verify(&token, "api").await.unwrap().human;
         let subject = json!({ "format": "email", "email": "carol@example.com" });
-        let set = bench.set(bench.claims("1", &format!("{RISC}account-disabled"), json!({}), subject)).await;
+        let set =
+            bench.set(bench.claims("1", &format!("{RISC}account-disabled"), &json!({}), &subject)).await;
         assert_eq!(bench.pushed(&set).await.status(), 202);
         let ended = bench.node.told.ended.lock().unwrap().clone();
         assert_eq!((ended.len(), &ended[0].human, ended[0].owner), (1, &human, None));
@@ -237,7 +237,7 @@ fn the_stream_is_verified_and_unknown_events_are_taken() {
         let bench = Bench::push().await;
         let stream = json!({ "format": "opaque", "id": "stream-1" });
         let event = format!("{SSF}verification");
-        let token = bench.set(bench.claims("1", &event, json!({ "state": "abc" }), stream)).await;
+        let token = bench.set(bench.claims("1", &event, &json!({ "state": "abc" }), &stream)).await;
         assert_eq!(bench.pushed(&token).await.status(), 202);
         assert_eq!(bench.node.told.signals.lock().unwrap()[0].event, Event::Verification);
         assert!(bench.node.ended().is_empty());
@@ -249,7 +249,7 @@ fn what_is_wrong_with_a_pushed_event_is_said_in_the_standards_words() {
     run(async {
         let bench = Bench::push().await;
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
-        let good = bench.claims("1", &format!("{CAEP}session-revoked"), json!({}), bench.alice());
+        let good = bench.claims("1", &format!("{CAEP}session-revoked"), &json!({}), &bench.alice());
         let with = |name: &str, value: Value| {
             let mut claims = good.clone();
             if value.is_null() {
@@ -305,7 +305,7 @@ fn a_transmitter_without_its_token_is_not_heard() {
         let bench = Bench::push().await;
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
         let event = format!("{CAEP}session-revoked");
-        let token = bench.set(bench.claims("1", &event, json!({}), bench.alice())).await;
+        let token = bench.set(bench.claims("1", &event, &json!({}), &bench.alice())).await;
         for shown in ["Bearer another-token", "Basic a-bearer-token", "Bearer ", "Bearer a-bearer-token2"] {
             let answer = bench.node.people.signals().push(&headers(shown), token.as_bytes()).await;
             assert_eq!(answer.status(), 401, "{shown}");
@@ -322,7 +322,7 @@ fn a_replayed_event_changes_nothing() {
         let bench = Bench::push().await;
         let event = format!("{CAEP}session-revoked");
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
-        let token = bench.set(bench.claims("1", &event, json!({}), bench.alice())).await;
+        let token = bench.set(bench.claims("1", &event, &json!({}), &bench.alice())).await;
         assert_eq!(bench.pushed(&token).await.status(), 202);
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
         // The transmitter may send it again and is told that all is well; nothing follows.
@@ -338,7 +338,7 @@ fn what_is_not_durable_is_sent_again() {
         let bench = Bench::push().await;
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
         let event = format!("{RISC}account-disabled");
-        let token = bench.set(bench.claims("1", &event, json!({}), bench.alice())).await;
+        let token = bench.set(bench.claims("1", &event, &json!({}), &bench.alice())).await;
         bench.node.files.broken.store(1, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(bench.pushed(&token).await.status(), 503);
         assert!(bench.node.people.who(1000, Some(7)).is_none(), "cut all the same");
@@ -355,8 +355,8 @@ fn polled_events_are_taken_and_acknowledged() {
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
         bench.node.sign_in(&bench.provider, "bob", owner(1001, 7)).await;
         let event = format!("{CAEP}session-revoked");
-        let good = bench.set(bench.claims("good", &event, json!({}), bench.alice())).await;
-        let mut claims = bench.claims("bad", &event, json!({}), json!({ "format": "opaque", "id": "bob" }));
+        let good = bench.set(bench.claims("good", &event, &json!({}), &bench.alice())).await;
+        let mut claims = bench.claims("bad", &event, &json!({}), &json!({ "format": "opaque", "id": "bob" }));
         claims["aud"] = json!("another");
         let bad = bench.set(claims).await;
         bench.provider.ask("queue", json!({ "sets": { "good": good, "bad": bad } })).await;
@@ -369,7 +369,7 @@ fn polled_events_are_taken_and_acknowledged() {
         assert_eq!(queued["errors"]["bad"]["err"], "invalid_audience");
         assert!(queued["asked"].as_array().unwrap().iter().all(|shown| shown == "Bearer a-bearer-token"));
         // A transmitter that is polled does not push.
-        let again = bench.set(bench.claims("2", &event, json!({}), bench.alice())).await;
+        let again = bench.set(bench.claims("2", &event, &json!({}), &bench.alice())).await;
         bench.refuses(&again, "invalid_issuer").await;
         assert!(!bench.node.people.signals().takes_push());
     });
@@ -381,7 +381,7 @@ fn the_daemons_task_polls_by_itself() {
         let bench = Bench::poll().await;
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
         let event = format!("{CAEP}session-revoked");
-        let token = bench.set(bench.claims("1", &event, json!({}), bench.alice())).await;
+        let token = bench.set(bench.claims("1", &event, &json!({}), &bench.alice())).await;
         bench.provider.ask("queue", json!({ "sets": { "1": token } })).await;
         let gone = async {
             while bench.node.people.who(1000, Some(7)).is_some() {

@@ -9,7 +9,7 @@ use writ_human::LoginOwner;
 
 use crate::support::{Node, Provider, owner, run};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 #[test]
 fn a_sign_in_is_refreshed_before_its_end_and_the_token_rotates() {
@@ -20,7 +20,7 @@ fn a_sign_in_is_refreshed_before_its_end_and_the_token_rotates() {
         let stored = node.record(1000, 7).unwrap()["refresh"].clone();
         node.people.tend_once().await;
         assert_eq!(provider.count("/token").await, 1, "not due yet");
-        node.clock.advance(Duration::from_secs(50 * 60));
+        node.clock.advance(Duration::from_mins(50));
         provider.ask("account", json!({ "name": "alice", "groups": ["moved"] })).await;
         node.people.tend_once().await;
         let second = node.people.who(1000, Some(7)).unwrap();
@@ -31,7 +31,7 @@ fn a_sign_in_is_refreshed_before_its_end_and_the_token_rotates() {
         assert!(rotated["refresh"].is_string() && rotated["refresh"] != stored);
         assert!(node.ended().is_empty());
         // And again, with the new token.
-        node.clock.advance(Duration::from_secs(50 * 60));
+        node.clock.advance(Duration::from_mins(50));
         node.people.tend_once().await;
         assert!(node.people.who(1000, Some(7)).unwrap().expires > second.expires);
         assert_eq!(provider.count("/token").await, 3);
@@ -44,12 +44,12 @@ fn two_refreshes_race_on_one_single_use_refresh_token() {
         let provider = Provider::start();
         let node = Node::open(&provider.configured("")).await;
         node.sign_in(&provider, "alice", owner(1000, 7)).await;
-        node.clock.advance(Duration::from_secs(50 * 60));
+        node.clock.advance(Duration::from_mins(50));
         // If two used it the provider would take the whole grant back.
         let all = (0..16).map(|_| node.people.tend_once());
         futures_util::future::join_all(all).await;
         assert_eq!(provider.count("/token").await, 2);
-        node.clock.advance(Duration::from_secs(50 * 60));
+        node.clock.advance(Duration::from_mins(50));
         node.people.tend_once().await;
         assert!(node.people.who(1000, Some(7)).is_some());
         assert!(node.ended().is_empty());
@@ -65,7 +65,7 @@ fn a_refused_refresh_signs_out() {
         node.sign_in(&provider, "alice", mine).await;
         let token = node.record(1000, 7).unwrap()["refresh"].as_str().unwrap().to_owned();
         provider.revoke(&token).await;
-        node.clock.advance(Duration::from_secs(50 * 60));
+        node.clock.advance(Duration::from_mins(50));
         node.people.tend_once().await;
         assert_eq!(node.ended(), [(Some(mine), "refused")]);
         assert!(node.people.who(1000, Some(7)).is_none() && node.record(1000, 7).is_none());
@@ -82,18 +82,18 @@ fn an_issuer_that_is_away_ends_nothing_before_the_time_is_over() {
         let mine = owner(1000, 7);
         node.sign_in(&provider, "alice", mine).await;
         provider.ask("fault", json!({ "path": "/token", "status": 503, "body": "later" })).await;
-        node.clock.advance(Duration::from_secs(50 * 60));
+        node.clock.advance(Duration::from_mins(50));
         node.people.tend_once().await;
         assert!(node.people.who(1000, Some(7)).is_some() && node.ended().is_empty());
         // Its time passes: nobody is answered for, whether told already or not.
-        node.clock.advance(Duration::from_secs(11 * 60));
+        node.clock.advance(Duration::from_mins(11));
         assert!(node.people.who(1000, Some(7)).is_none());
         node.people.tend_once().await;
         node.people.tend_once().await;
         assert_eq!(node.ended(), [(Some(mine), "expired")]);
         // The issuer is back: so is the sign-in, without a login.
         provider.ask("mend", json!({})).await;
-        node.clock.advance(Duration::from_secs(10 * 60));
+        node.clock.advance(Duration::from_mins(10));
         node.people.tend_once().await;
         assert!(node.people.who(1000, Some(7)).is_some());
         assert_eq!(node.told.changed.lock().unwrap().len(), 1);
@@ -110,7 +110,7 @@ fn a_refresh_that_speaks_of_another_human_ends_it() {
             let node = Node::open(&provider.configured("")).await;
             let mine = owner(1000, 7);
             node.sign_in(&provider, "alice", mine).await;
-            node.clock.advance(Duration::from_secs(50 * 60));
+            node.clock.advance(Duration::from_mins(50));
             let now = node.clock.now().seconds();
             let mut claims =
                 json!({ "iss": provider.url, "sub": "alice", "aud": "writ", "iat": now, "exp": now + 600 });
@@ -131,10 +131,10 @@ fn without_a_refresh_token_it_ends_with_its_tokens() {
         let mine = owner(1000, 7);
         let shown = node.sign_in(&provider, "alice", mine).await;
         assert_eq!(shown.expires.since(shown.since).as_secs().div_ceil(60), 60);
-        node.clock.advance(Duration::from_secs(55 * 60));
+        node.clock.advance(Duration::from_mins(55));
         node.people.tend_once().await;
         assert!(node.people.who(1000, Some(7)).is_some());
-        node.clock.advance(Duration::from_secs(6 * 60));
+        node.clock.advance(Duration::from_mins(6));
         node.people.tend_once().await;
         assert!(node.people.who(1000, Some(7)).is_none() && node.record(1000, 7).is_none());
         assert_eq!(node.ended(), [(Some(mine), "expired")]);
@@ -173,12 +173,12 @@ fn a_new_refresh_token_that_cannot_be_stored_is_not_used() {
         node.sign_in(&provider, "alice", owner(1000, 7)).await;
         let stored = node.record(1000, 7).unwrap()["refresh"].clone();
         node.files.broken.store(1, Ordering::SeqCst);
-        node.clock.advance(Duration::from_secs(50 * 60));
+        node.clock.advance(Duration::from_mins(50));
         node.people.tend_once().await;
         assert!(node.people.who(1000, Some(7)).is_some());
         assert_eq!(node.record(1000, 7).unwrap()["refresh"], stored);
         let asked = provider.count("/token").await;
-        node.clock.advance(Duration::from_secs(50 * 60));
+        node.clock.advance(Duration::from_mins(50));
         node.people.tend_once().await;
         assert_eq!(provider.count("/token").await, asked, "it was used before it was stored");
         node.files.broken.store(0, Ordering::SeqCst);

@@ -19,7 +19,7 @@ use writ_human::{
     issuers,
 };
 
-pub(crate) use browser::{Browser, escape, parameter};
+pub(crate) use browser::{Browser, parameter};
 pub(crate) use provider::Provider;
 
 /// Where the browser comes back to; nobody listens there, the browser stops before it.

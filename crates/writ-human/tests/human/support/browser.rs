@@ -172,8 +172,8 @@ impl Form {
     fn filled(mut self, user: &str, mind: Mind) -> Vec<(String, String)> {
         for (name, value) in &mut self.fields {
             match name.as_str() {
-                "login" => *value = user.to_owned(),
-                "password" => *value = "any".to_owned(),
+                "login" => user.clone_into(value),
+                "password" => "any".clone_into(value),
                 _ => {}
             }
         }
