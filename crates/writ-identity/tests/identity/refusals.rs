@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use writ_core::{SpiffeId, Timestamp, TrustDomain};
-use writ_identity::{Bundle, Bundles, Error, Invalid, validate};
+use writ_identity::{Bundle, Bundles, Error, Invalid, from_map, validate};
 
 use crate::support::{Node, example, workload};
 
@@ -300,6 +300,32 @@ fn bundle_texts_are_strict_about_form_and_lenient_about_what_is_new() {
         read(r#"{"keys":[{"kty":"EC","use":"jwt-svid"},{"kty":"EC","use":"x509-svid","x5c":["AA=="]}]}"#)
             .unwrap();
     assert!(useless.is_empty() && useless.unusable() == 2, "no usable key means that everything is revoked");
+}
+
+#[tokio::test]
+async fn a_bundle_map_names_each_domain_once() {
+    let (_, authority) = example().await;
+    let other = Node::new("other.org", "").open().await;
+    authority.publication().set(Bundle::clone(other.bundles().borrow().own()));
+    let bundles = authority.bundles().borrow().clone();
+    let map = bundles.to_map();
+    let read = from_map(map.as_bytes()).unwrap();
+    let domains: Vec<&str> = read.iter().map(|bundle| bundle.trust_domain().as_str()).collect();
+    assert_eq!(domains, ["example.org", "other.org"]);
+    assert_eq!(read[0].x509(), bundles.own().x509());
+    assert!(read.iter().all(|bundle| bundle.refresh_hint.is_none()), "refresh hints inside are ignored");
+    let empty = r#""example.org":{"keys":[]}"#;
+    for bad in [
+        format!(r#"{{"trust_domains":{{{empty},{empty}}}}}"#),
+        format!(r#"{{"trust_domains":{{{empty}}},"trust_domains":{{}}}}"#),
+        r#"{"trust_domains":{"Example.org":{"keys":[]}}}"#.to_owned(),
+        r#"{"trust_domains":{"example.org":[]}}"#.to_owned(),
+        r#"{"trust_domains":[]}"#.to_owned(),
+        "{}".to_owned(),
+    ] {
+        assert!(from_map(bad.as_bytes()).is_err(), "{bad}");
+    }
+    assert!(from_map(format!(r#"{{"trust_domains":{{{empty}}}}}"#).as_bytes()).unwrap()[0].is_empty());
 }
 
 #[tokio::test]

@@ -142,6 +142,11 @@ fn a_leaf_is_an_identity_only_in_the_shape_of_one() {
     }
     refused(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1), Invalid::Expired);
     refused(|leaf| leaf.not_before = rcgen::date_time_ymd(2090, 1, 1), Invalid::NotYet);
+}
+
+#[test]
+fn what_cannot_be_understood_is_refused() {
+    let root = Root::new();
     // An extension that must be understood and is not.
     let unknown = |leaf: &mut CertificateParams| {
         let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55_738, 1], vec![5, 0]);
