@@ -256,8 +256,8 @@ impl From<Error> for Refusal {
 
 /// What must stay as it is for an attestation to hold: which execution of the process this is, and its ids and cgroup.
 ///
-/// Every `execve` changes it, because the kernel places the new program's stack at random. Where that is switched off, the
-/// exec generation of the kernel's events tells executions apart.
+/// Every `execve` changes it, because the kernel places the new program's stack at random. What a process that sets this
+/// back does, is told apart by the exec generation of the kernel's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark(u64);
 

@@ -184,9 +184,13 @@ impl Peer {
         Ok(bytes)
     }
 
-    /// A number that changes when the process executes a program: where the kernel placed its stack and arguments.
-    pub(crate) fn execution(&self) -> Result<u64, Error> {
-        execution(&self.file("stat")?).ok_or_else(|| gone("its memory layout cannot be read"))
+    /// What the kernel gave to the program that it executes: it places stack and vDSO at random, so this changes with
+    /// every execution, unless that is switched off or the process sets it back (`PR_SET_MM_MAP`).
+    pub(crate) fn execution(&self) -> Result<Vec<u8>, Error> {
+        // Empty while a program is being executed, and once the process is gone.
+        self.file_bytes("auxv").and_then(|auxv| {
+            if auxv.is_empty() { Err(gone("it is executing a program, or is gone")) } else { Ok(auxv) }
+        })
     }
 
     /// Whether it has the same namespace of this kind (`user`, `mnt`, ...) as the daemon.
@@ -320,19 +324,6 @@ fn group_names(mut gids: Vec<u32>) -> Result<Vec<String>, Error> {
 fn start_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-/// Fields 28 and 48 to 51 of `/proc/PID/stat` (proc(5)), mixed: start of the stack, bounds of arguments and environment.
-/// Hidden (zero) from those who may not trace the process.
-fn execution(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<u64> =
-        rest.split_ascii_whitespace().map(|field| field.parse().unwrap_or_default()).collect();
-    let mut mixed = 0u64;
-    for field in [28, 48, 49, 50, 51] {
-        mixed = mixed.rotate_left(13).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ fields.get(field - 3)?;
-    }
-    Some(mixed)
 }
 
 #[cfg(test)]

@@ -461,15 +461,19 @@ fn measure_how_long_attestation_takes() {
     let (attestors, sleep) = (attestors(), installed("sleep"));
     let wanted = [Key::ExeSha256, Key::ExePath, Key::UnixUid, Key::SystemdUnit, Key::ContainerImageDigest];
     let wanted: Wanted = wanted.into_iter().collect();
-    let clock = SystemClock;
+    // Time of this thread alone: whatever else the machine does is not attestation.
+    let now = || {
+        let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        std::time::Duration::new(spent.tv_sec.try_into().unwrap(), spent.tv_nsec.try_into().unwrap())
+    };
     let p99 = |mut times: Vec<std::time::Duration>| {
         times.sort();
         (times[times.len() / 2], times[times.len() * 99 / 100])
     };
     let time = |work: &mut dyn FnMut()| {
-        let start = clock.monotonic();
+        let start = now();
         work();
-        clock.monotonic().saturating_sub(start)
+        now().saturating_sub(start)
     };
     let (mut new, mut launch) = (Vec::new(), Vec::new());
     let mut last = None;
