@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use writ_identity::{Authority, Change, Error, validate};
+use writ_identity::{Authority, Bundle, Change, Error, validate};
 
 use crate::support::{Node, openssl, workload, write};
 
@@ -62,12 +62,15 @@ fn issues(node: &Node, authority: &Authority, certificates: usize) {
 
 #[tokio::test]
 async fn an_authority_in_files_signs_the_intermediate() {
-    for algorithm in [&["ec", "-pkeyopt", "ec_paramgen_curve:P-384"][..], &["rsa:2048"]] {
+    for algorithm in [&["ec", "-pkeyopt", "ec_paramgen_curve:P-384"][..], &["rsa:2048"], &["ed25519"]] {
         let folder = tempfile::tempdir().unwrap();
         authorities(folder.path(), algorithm);
         let node = Node::new("example.org", &file(folder.path(), "chain.pem", ""));
         let authority = node.open().await;
         issues(&node, &authority, 3);
+        let own = authority.bundles().borrow().own().clone();
+        let read = Bundle::from_jwks(node.domain.clone(), own.jwks().as_bytes()).unwrap();
+        assert_eq!(read, *own, "roots of every kind of key are written as they are read");
         // Without its root in the chain, the roots are named.
         let bundle = format!("bundle = \"{}/root.pem\"\n", folder.path().display());
         let node = Node::new("example.org", &file(folder.path(), "ca.pem", &bundle));
