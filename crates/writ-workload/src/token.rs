@@ -4,6 +4,9 @@
 //! Workload API's socket it is the process that the kernel names, and shows nothing. What is issued, and for whom, is
 //! decided in [`writ_identity::exchange`]; who humans are and which sessions live is asked of [`Subjects`] and [`Sessions`].
 //!
+//! The human is proved by their own token, by a handle in its place, by a token of ours, or by the run's own session: a run
+//! that was started for a human has nothing of theirs to show, and names them (`unsigned_json`).
+//!
 //! Invariant: no token leaves before its issue is durable in the record, and nothing that was sent is repeated in an answer
 //! or a log.
 
@@ -71,7 +74,11 @@ pub struct NoIssuer;
 
 impl Tokens {
     /// Ready to be added to listeners.
-    pub fn new(parts: &Parts, ports: TokenPorts, mut settings: TokenSettings) -> Result<Arc<Self>, NoIssuer> {
+    pub fn new(
+        parts: &Parts,
+        around: TokenPorts,
+        mut settings: TokenSettings,
+    ) -> Result<Arc<Self>, NoIssuer> {
         let name = parts.issuer.issuer().ok_or(NoIssuer)?.to_owned();
         if settings.subject_audiences.is_empty() {
             settings.subject_audiences.push(name.clone());
@@ -83,7 +90,7 @@ impl Tokens {
             bundles: parts.bundles.clone(),
             clock: Arc::clone(&parts.clock),
             ids: Arc::clone(&parts.ids),
-            ports,
+            ports: around,
             settings,
             replays: Replays::default(),
         }))
@@ -96,7 +103,11 @@ impl Tokens {
         let (openid, oauth) = (document.clone(), document);
         router
             .route(format!("{path}{TOKEN_PATH}"), [Method::POST], Arc::new(Exchange(Arc::clone(self))))
-            .route(format!("{path}{INTROSPECT_PATH}"), [Method::POST], Arc::new(Introspection(Arc::clone(self))))
+            .route(
+                format!("{path}{INTROSPECT_PATH}"),
+                [Method::POST],
+                Arc::new(Introspection(Arc::clone(self))),
+            )
             .document(format!("{path}/.well-known/openid-configuration"), move || openid.clone())
             // RFC 8414 section 3.1: the issuer's own path comes last.
             .document(format!("/.well-known/oauth-authorization-server{path}"), move || oauth.clone())

@@ -194,7 +194,7 @@ fn audience(entry: &Table<'_>, own: &TrustDomain) -> Option<(String, Audience)> 
         entry.problem("max_ttl", "a token cannot hold that long", Some(&hint));
         return None;
     }
-    let (groups, workload) = (groups?, workload?);
+    let groups = groups?;
     if name == own.as_str() && (groups || workload.is_some() || service.is_some()) {
         let hint = Some("remove `groups`, `workload` and `service`: they are for access tokens");
         entry.problem("audience", "the trust domain is the audience of transaction tokens", hint);
@@ -218,16 +218,16 @@ fn scopes(entry: &Table<'_>) -> Option<Scopes> {
     Scopes::read(&words.join(" "))
 }
 
-/// The workload, if there is one; `None` if it is wrong.
-fn workload(entry: &Table<'_>) -> Option<Option<SpiffeId>> {
-    let Some(text) = entry.optional::<String>("workload") else { return Some(None) };
+/// The workload, if there is one; `None` also when it is wrong, which is then a problem.
+fn workload(entry: &Table<'_>) -> Option<SpiffeId> {
+    let text: String = entry.optional("workload")?;
     match SpiffeId::new(&text) {
         Ok(id) if id.path().is_empty() => {
             let hint = Some("add a path, as in `spiffe://example.org/agent/api`");
             entry.problem("workload", format!("`{text}` names a trust domain and no workload"), hint);
             None
         }
-        Ok(id) => Some(Some(id)),
+        Ok(id) => Some(id),
         Err(error) => {
             entry.problem("workload", error.to_string(), None);
             None

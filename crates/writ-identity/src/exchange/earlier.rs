@@ -128,7 +128,7 @@ impl Earlier {
     pub fn audiences(&self) -> &[String] {
         match &self.subject.meant {
             Meant::For(audiences) => audiences,
-            Meant::Session(_) => &[],
+            Meant::Session(_) | Meant::Own => &[],
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Proofs of a key (DPoP, RFC 9449): a token that is bound to one is worth nothing to whoever merely copies it.
+//! Proofs of a key (`DPoP`, RFC 9449): a token that is bound to one is worth nothing to whoever merely copies it.
 //!
 //! Invariant: a proof is taken once, for the request that it was made for, within a minute of its making.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value};
@@ -132,8 +133,10 @@ fn text<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<&'c str, Inval
     text.ok_or(Invalid::Claim("that a proof must have is missing"))
 }
 
+/// A `NumericDate` (RFC 7519 section 2), which may have a fraction.
 fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Invalid> {
     let Some(value) = claims.get(name) else { return Ok(None) };
-    let seconds = value.as_u64().ok_or(Invalid::Claim("of time is no whole number"))?;
-    Ok(Some(Timestamp::from_micros(seconds.saturating_mul(1_000_000))))
+    let seconds = value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let seconds = seconds.ok_or(Invalid::Claim("of time is no time"))?;
+    Ok(Some(Timestamp::default().plus(seconds)))
 }

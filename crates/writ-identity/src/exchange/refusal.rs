@@ -47,21 +47,40 @@ impl Refusal {
 
     /// The refusal of a subject token that is not believed.
     pub fn of_subject(invalid: &Invalid) -> Self {
-        Self::Request(match invalid {
-            Invalid::Expired => "the subject token has expired",
-            Invalid::Audience => "the subject token is for another audience",
-            Invalid::Header(_) => "the subject token is of another type",
-            _ => "the subject token is not valid",
-        })
+        Self::Request(word(
+            invalid,
+            [
+                "the subject token has expired",
+                "the subject token is for another audience",
+                "the subject token is of another type",
+                "the subject token is not valid",
+            ],
+        ))
     }
 
     /// The refusal of an actor token that is not believed.
     pub fn of_actor(invalid: &Invalid) -> Self {
-        Self::Request(match invalid {
-            Invalid::Expired => "the actor token has expired",
-            Invalid::Audience => "the actor token is for another audience",
-            Invalid::Header(_) => "the actor token is of another type",
-            _ => "the actor token is not valid",
-        })
+        Self::Request(word(
+            invalid,
+            [
+                "the actor token has expired",
+                "the actor token is for another audience",
+                "the actor token is of another type",
+                "the actor token is not valid",
+            ],
+        ))
+    }
+}
+
+/// The one of the words that says what is wrong with a token, and no more than its sender may know.
+fn word(invalid: &Invalid, [expired, audience, header, other]: [&'static str; 4]) -> &'static str {
+    if *invalid == Invalid::Expired {
+        expired
+    } else if *invalid == Invalid::Audience {
+        audience
+    } else if matches!(invalid, Invalid::Header(_)) {
+        header
+    } else {
+        other
     }
 }

@@ -34,6 +34,24 @@ pub enum Meant {
     For(Vec<String>),
     /// A handle's one session: it is worth nothing in another.
     Session(SessionId),
+    /// Nobody: the run only says for whom it acts. What proves it is its own session, never one of its callers': for those
+    /// it must show what came with the request.
+    Own,
+}
+
+impl Subject {
+    /// A human whom a run merely names. Bounded by the run's own session, and by nothing of theirs.
+    pub fn named(human: HumanId) -> Self {
+        Self {
+            human,
+            groups: Vec::new(),
+            scopes: None,
+            expires: Timestamp::from_micros(u64::MAX),
+            meant: Meant::Own,
+            may_act: None,
+            actors: Vec::new(),
+        }
+    }
 }
 
 /// What an exchange rests on.
@@ -88,6 +106,7 @@ pub fn session(
         let meant = match &subject.meant {
             Meant::For(_) => true,
             Meant::Session(only) => facts.id == *only,
+            Meant::Own => facts.delegation.below.is_none(),
         };
         meant
             && facts.spiffe_id == actor.spiffe_id

@@ -23,10 +23,8 @@ impl Failure {
     pub(super) fn response(self) -> Response<Bytes> {
         let (status, body) = match self {
             Self::Refused(refusal) => {
-                let status = match refusal {
-                    Refusal::Client(_) => StatusCode::UNAUTHORIZED,
-                    _ => StatusCode::BAD_REQUEST,
-                };
+                let is_client = matches!(refusal, Refusal::Client(_));
+                let status = if is_client { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
                 (status, json!({ "error": refusal.code(), "error_description": refusal.to_string() }))
             }
             Self::Unavailable => {

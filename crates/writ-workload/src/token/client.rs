@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use http::{Request, header};
-use writ_core::Timestamp;
 use writ_identity::exchange::proof::{self, Proof};
 use writ_identity::exchange::{Actor, Refusal};
-use writ_identity::{Bundles, Invalid, validate};
+use writ_identity::{Invalid, validate};
 
 use super::Tokens;
 use super::form::Form;
@@ -49,7 +48,8 @@ impl Tokens {
     /// The run that will act: the actor token's, or the client itself. Whoever shows another run's token is not it.
     pub(super) fn actor(&self, form: &Form, client: Option<Actor>) -> Result<Actor, Refusal> {
         let Some((token, typ)) = form.token("actor_token", "actor_token_type")? else {
-            return client.ok_or(Refusal::Client("an actor token, or a client that proves itself, is needed"));
+            return client
+                .ok_or(Refusal::Client("an actor token, or a client that proves itself, is needed"));
         };
         if typ != JWT {
             return Err(Refusal::Request("an actor token is a JWT-SVID"));
@@ -67,11 +67,10 @@ impl Tokens {
     /// The thumbprint of the key that the request proves, if it proves one.
     pub(super) fn key(&self, request: &Request<Bytes>, actor: &Actor) -> Result<Option<String>, Refusal> {
         let mut headers = request.headers().get_all("dpop").iter();
-        let (Some(shown), None) = (headers.next(), headers.next()) else {
-            return match request.headers().contains_key("dpop") {
-                true => Err(Refusal::Proof("there are several proofs")),
-                false => Ok(None),
-            };
+        let shown = match (headers.next(), headers.next()) {
+            (Some(shown), None) => shown,
+            (Some(_), Some(_)) => return Err(Refusal::Proof("there are several proofs")),
+            (None, _) => return Ok(None),
         };
         let shown = shown.to_str().map_err(|_| Refusal::Proof("the proof is malformed"))?;
         let proof: Proof = proof::verify(shown, "POST", &self.url(), self.now()).map_err(|e| refused(&e))?;
@@ -81,15 +80,9 @@ impl Tokens {
 
     /// A workload of a trust domain that is trusted here, by a JWT-SVID for this issuer.
     fn svid(&self, token: &str) -> Result<Actor, Invalid> {
-        let bundles = self.bundles();
-        let svid = believed(token, &self.name, &bundles, self.now())?;
-        Ok(svid)
+        let svid = validate::jwt(token, &self.name, &self.bundles(), self.now())?;
+        Ok(Actor { spiffe_id: svid.subject, expires: svid.expires })
     }
-}
-
-fn believed(token: &str, audience: &str, bundles: &Bundles, now: Timestamp) -> Result<Actor, Invalid> {
-    let svid = validate::jwt(token, audience, bundles, now)?;
-    Ok(Actor { spiffe_id: svid.subject, expires: svid.expires })
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
@@ -107,11 +100,11 @@ fn bearer(request: &Request<Bytes>) -> Result<Option<&str>, Refusal> {
 }
 
 fn refused(invalid: &Invalid) -> Refusal {
-    Refusal::Proof(match invalid {
-        Invalid::Expired => "the proof is too old",
-        Invalid::NotYet => "the proof is from the future",
-        Invalid::Signature => "the proof's signature is not its key's",
-        Invalid::Claim(_) => "the proof is of another request",
-        _ => "the proof is not valid",
-    })
+    let words = [
+        (Invalid::Expired, "the proof is too old"),
+        (Invalid::NotYet, "the proof is from the future"),
+        (Invalid::Signature, "the proof's signature is not its key's"),
+    ];
+    let word = words.iter().find(|(known, _)| known == invalid).map(|(_, word)| *word);
+    Refusal::Proof(word.unwrap_or("the proof is not one of this request"))
 }

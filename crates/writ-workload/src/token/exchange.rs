@@ -2,18 +2,19 @@
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
+use writ_core::HumanId;
 use writ_core::event::{Event, IdentityIssued};
 use writ_gate::{Handle, Session};
-use writ_identity::exchange::{
-    self, Actor, Asked, Basis, Draft, Earlier, Form as TokenForm, Ground, Meant, Refusal, Scopes,
-};
 use writ_identity::Token;
+use writ_identity::exchange::{
+    self, Actor, Asked, Basis, Draft, Earlier, Form as TokenForm, Ground, Meant, Refusal, Scopes, Subject,
+};
 
+use super::Tokens;
 use super::answer::{Failure, answer};
 use super::form::Form;
 use super::port::{NotProven, Shown, SubjectKind};
-use super::Tokens;
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
@@ -32,6 +33,10 @@ impl Tokens {
         }
         let client = self.client(request, &form, peer)?;
         let actor = self.actor(&form, client)?;
+        if self.ports.sessions.live(&actor.spiffe_id).is_empty() {
+            // Nobody is asked, and no proof remembered, for a workload that could get nothing.
+            return Err(Refusal::Grant("the actor has no session").into());
+        }
         let asked = asked(&form, self.key(request, &actor)?)?;
         let basis = self.basis(&form, &actor, &asked).await?;
         let live = self.ports.sessions.live(&actor.spiffe_id);
@@ -75,12 +80,17 @@ impl Tokens {
         let subject = form.token("subject_token", "subject_token_type")?;
         let (token, typ) = subject.ok_or(Refusal::Request("there is no subject token"))?;
         let said = Said::read(typ)?;
+        if said == Said::Named {
+            return Ok(Basis::Human(Subject::named(named(token)?)));
+        }
         if let Some(ours) = Earlier::shown(token, &self.name) {
             let form = ours.map_err(|invalid| Refusal::of_subject(&invalid))?;
             return Ok(self.earlier(token, form, said, (actor, asked))?);
         }
         let kind = match said {
-            Said::Transaction => return Err(Refusal::Request("the subject token is of another type").into()),
+            Said::Transaction | Said::Named => {
+                return Err(Refusal::Request("the subject token is of another type").into());
+            }
             _ if is_handle(token) => SubjectKind::Handle,
             Said::Id => SubjectKind::Id,
             Said::Access => SubjectKind::Access,
@@ -137,6 +147,8 @@ enum Said {
     Access,
     Id,
     Jwt,
+    /// A human whom the run names (`unsigned_json` of transaction tokens).
+    Named,
     Transaction,
 }
 
@@ -147,6 +159,7 @@ impl Said {
             "urn:ietf:params:oauth:token-type:id_token" => Ok(Self::Id),
             "urn:ietf:params:oauth:token-type:jwt" => Ok(Self::Jwt),
             "urn:ietf:params:oauth:token-type:txn_token" => Ok(Self::Transaction),
+            "urn:ietf:params:oauth:token-type:unsigned_json" => Ok(Self::Named),
             _ => Err(Refusal::Request("subject tokens of that type are not exchanged")),
         }
     }
@@ -167,6 +180,13 @@ fn asked(form: &Form, key: Option<String>) -> Result<Asked, Refusal> {
     let scopes = form.get("scope").map(|text| Scopes::read(text).ok_or(Refusal::Scope("it is malformed")));
     let (details, context) = (form.object("request_details")?, form.object("request_context")?);
     Ok(Asked { form: wanted, audience, scopes: scopes.transpose()?, details, context, key })
+}
+
+/// The human of `{"sub": "..."}`. Believed only if the run's own session says the same.
+fn named(json: &str) -> Result<HumanId, Refusal> {
+    let wrong = Refusal::Request("the subject token names no human");
+    let members = exchange::object(json).map_err(|_| wrong)?;
+    members.get("sub").and_then(Value::as_str).and_then(|sub| HumanId::new(sub).ok()).ok_or(wrong)
 }
 
 fn is_handle(token: &str) -> bool {

@@ -18,7 +18,8 @@ impl Form {
         if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(Refusal::Request("the body is no form"));
         }
-        let body = std::str::from_utf8(request.body()).map_err(|_| Refusal::Request("the body is no form"))?;
+        let body =
+            std::str::from_utf8(request.body()).map_err(|_| Refusal::Request("the body is no form"))?;
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in body.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -11,8 +11,21 @@ use super::form::Form;
 
 /// Claims that are told as they were signed.
 const TOLD: [&str; 15] = [
-    "act", "aud", "client_id", "cnf", "exp", "groups", "iat", "iss", "jti", "rctx", "req_wl", "scope", "sub",
-    "tctx", "txn",
+    "act",
+    "aud",
+    "client_id",
+    "cnf",
+    "exp",
+    "groups",
+    "iat",
+    "iss",
+    "jti",
+    "rctx",
+    "req_wl",
+    "scope",
+    "sub",
+    "tctx",
+    "txn",
 ];
 
 impl Tokens {

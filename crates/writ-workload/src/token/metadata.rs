@@ -1,4 +1,4 @@
-//! What discovery says of the endpoints (RFC 8414, OpenID Connect Discovery 1.0).
+//! What discovery says of the endpoints (RFC 8414, `OpenID` Connect Discovery 1.0).
 
 use http::Uri;
 use serde_json::{Map, Value, json};

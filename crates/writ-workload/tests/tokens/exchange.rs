@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
-use writ_core::{ActsFor, Clock};
+use writ_core::{ActsFor, Clock, SpiffeId};
 
 use crate::site::{API, ISSUER, Site, claims, human_id, narrowed, parent, run_id, with};
 
@@ -123,6 +123,35 @@ async fn a_handle_stands_for_the_caller_in_the_one_session_that_it_was_made_for(
     alice.end(writ_gate::Cause::SignedOut);
     let fields = site.exchange(&handle, &server.spiffe_id);
     site.token(&fields).await.is_refused("a session that ended", 400, "invalid_grant", &fields);
+}
+
+#[tokio::test]
+async fn a_run_that_has_nothing_of_its_human_names_them_and_nobody_else() {
+    let site = Site::new().await;
+    let named = |human: &str, run: &SpiffeId| {
+        let subject = json!({ "sub": human_id(human).as_str() }).to_string();
+        let typ = "urn:ietf:params:oauth:token-type:unsigned_json";
+        with(site.exchange(&subject, run), "subject_token_type", typ)
+    };
+    let own = site.live.open(&site.draft("coder", 1, "alice"));
+    let token = site.token(&named("alice", &run_id("coder", 1))).await.token();
+    assert_eq!(claims(&token)["sub"], human_id("alice").as_str());
+    assert_eq!(site.log.issued()[0].actor, own.actor());
+    let fields = named("bob", &run_id("coder", 1));
+    site.token(&fields).await.is_refused("another human", 400, "invalid_grant", &fields);
+    // For a caller, what came with the request must be shown.
+    let mut server = site.draft("server", 2, "owner");
+    server.delegation.acts_for = ActsFor::Caller;
+    site.live.open(&server);
+    site.live.join(&server, "alice", 5);
+    for human in ["alice", "owner"] {
+        let fields = named(human, &server.spiffe_id);
+        site.token(&fields).await.is_refused(human, 400, "invalid_grant", &fields);
+    }
+    for bad in ["{}", "x", r#"{"sub":"alice"}"#, r#"{"sub":"unix:a","sub":"unix:a"}"#] {
+        let fields = with(named("alice", &run_id("coder", 1)), "subject_token", bad);
+        site.token(&fields).await.is_refused(bad, 400, "invalid_request", &fields);
+    }
 }
 
 #[tokio::test]

@@ -31,7 +31,8 @@ async fn two_libraries_verify_both_forms_with_the_published_keys() {
     let txn = site.token(&site.transaction(&alice, &facts.spiffe_id)).await.token();
     let keys = site.curl("/idp/keys", Vec::new()).await.body;
     for (token, typ, audience) in [(access, "at+jwt", API), (txn, "txntoken+jwt", DOMAIN)] {
-        let question = json!({ "keys": keys, "token": token, "typ": typ, "audience": audience, "issuer": ISSUER });
+        let question =
+            json!({ "keys": keys, "token": token, "typ": typ, "audience": audience, "issuer": ISSUER });
         let Some(found) = says(question).await else { return };
         for library in ["joserfc", "pyjwt"] {
             let found = &found[library];

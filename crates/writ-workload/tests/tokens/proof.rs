@@ -81,7 +81,11 @@ async fn proofs_that_prove_nothing_are_refused() {
         ("none", json!({ "alg": "none" }), json!({})),
         ("HS256", json!({ "alg": "HS256" }), json!({})),
         ("another algorithm than the key's", json!({ "alg": "ES384" }), json!({})),
-        ("a private key", json!({ "jwk": { "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "d": "AA" } }), json!({})),
+        (
+            "a private key",
+            json!({ "jwk": { "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "d": "AA" } }),
+            json!({}),
+        ),
         ("something that must be understood", json!({ "crit": ["b64"] }), json!({})),
     ];
     for (n, (what, head, body)) in rows.into_iter().enumerate() {

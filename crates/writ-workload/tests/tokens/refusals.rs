@@ -36,10 +36,12 @@ async fn a_request_that_is_not_one() {
         ("an actor type without its token", 400, "invalid_request", change("actor_token", "")),
         ("a parameter that stands twice", 400, "invalid_request", twice),
         ("a form that is not issued", 400, "invalid_request", change("requested_token_type", ID)),
-        ("a refresh token", 400, "invalid_request", change(
-            "subject_token_type",
-            "urn:ietf:params:oauth:token-type:refresh_token",
-        )),
+        (
+            "a refresh token",
+            400,
+            "invalid_request",
+            change("subject_token_type", "urn:ietf:params:oauth:token-type:refresh_token"),
+        ),
         ("no audience", 400, "invalid_request", change("audience", "")),
         ("an audience that is not listed", 400, "invalid_target", change("audience", "https://evil.example")),
         ("the issuer itself", 400, "invalid_target", change("audience", ISSUER)),
@@ -77,9 +79,19 @@ async fn token_substitution_is_refused() {
         ("the subject token of another human", 400, "invalid_grant", site.exchange(&bob, &one)),
         ("the actor of another run", 400, "invalid_grant", site.exchange(&alice, &run_id("coder", 2))),
         ("an actor that has no session", 400, "invalid_grant", site.exchange(&alice, &run_id("coder", 7))),
-        ("an actor token that is not the client's", 400, "invalid_grant", both(&site.svid(&run_id("coder", 2)))),
+        (
+            "an actor token that is not the client's",
+            400,
+            "invalid_grant",
+            both(&site.svid(&run_id("coder", 2))),
+        ),
         ("another actor than it names", 400, "invalid_grant", site.exchange(&only, &one)),
-        ("an agent that is not listed", 400, "invalid_target", coders(site.exchange(&alice, &run_id("planner", 3)))),
+        (
+            "an agent that is not listed",
+            400,
+            "invalid_target",
+            coders(site.exchange(&alice, &run_id("planner", 3))),
+        ),
         ("another client id", 401, "invalid_client", {
             with(both(&site.svid(&one)), "client_id", run_id("coder", 2).as_str())
         }),

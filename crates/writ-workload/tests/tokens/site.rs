@@ -17,7 +17,9 @@ use writ_core::{
     ActsFor, AgentName, Assurance, Clock, Grants, HumanId, RunId, Secret, SessionId, SpiffeId, Timestamp,
     TrustDomain,
 };
-use writ_gate::{BoxFuture, Delegation, Handle, Human, Parent, Record, RecordError, Session, SessionFacts, Ticket};
+use writ_gate::{
+    BoxFuture, Delegation, Handle, Human, Parent, Record, RecordError, Session, SessionFacts, Ticket,
+};
 use writ_host::{SystemClock, SystemIds};
 use writ_identity::exchange::{Meant, Scopes, Subject, TokenSettings};
 use writ_identity::{Authority, IdentitySettings, Invalid, Keep, KeepError, Surroundings, validate};

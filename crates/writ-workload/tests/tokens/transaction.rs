@@ -64,7 +64,7 @@ async fn a_replacement_is_never_wider_later_or_about_something_else() {
         site.token(&fields).await.is_refused(what, 400, code, &fields);
     }
     site.token(&replace("request_details", r#"{"order":7}"#)).await.token();
-    site.clock.advance(Duration::from_secs(120));
+    site.clock.advance(Duration::from_mins(2));
     let fields = replacing(&site, &token, &two);
     site.token(&fields).await.is_refused("after its end", 400, "invalid_request", &fields);
 }
