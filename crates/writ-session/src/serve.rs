@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use writ_core::Serve;
 use writ_core::config::{KeyDoc, Setting, Table, Value, Wrong};
 use writ_core::serve::{OpenPath, ServeTls, TokenPlace};
+use writ_core::service::AgentPeer;
 
 /// Every key of a block.
-pub const KEYS: [KeyDoc; 10] = [LISTEN, TO, TLS, CERTIFICATE, KEY, AUDIENCE, ISSUER, TOKEN, OPEN, UNGOVERNED];
+pub const KEYS: [KeyDoc; 11] = [LISTEN, TO, TLS, CERTIFICATE, KEY, AUDIENCE, ISSUER, TOKEN, OPEN, AGENTS, UNGOVERNED];
 
 const LISTEN: KeyDoc = KeyDoc::required(
     "serve.listen",
@@ -64,6 +65,12 @@ const OPEN: KeyDoc = KeyDoc::optional(
     "none",
     "Paths that may be asked for without a token. The run then has no human, and can do nothing for whoever asks.",
 );
+const AGENTS: KeyDoc = KeyDoc::optional(
+    "serve.agents",
+    "list of `agent:NAME` or SPIFFE IDs; `spiffe://TRUST-DOMAIN/agent/NAME` is every run of it",
+    "none",
+    "With `tls = \"spiffe\"`: the agents that may call. They act for the human for whom they call.",
+);
 const UNGOVERNED: KeyDoc = KeyDoc::defaulted(
     "serve.ungoverned",
     "`true` or `false`",
@@ -96,9 +103,10 @@ fn block(table: &Table<'_>) -> Option<Serve> {
         .optional::<Header>("token_header")
         .map_or(TokenPlace::Bearer, |name| TokenPlace::Header(name.0));
     let open: Vec<_> = table.list::<Open>("open").into_iter().map(|open| open.0).collect();
+    let agents = table.list::<AgentPeer>("agents");
     let ungoverned = table.defaulted("ungoverned");
     let serve =
-        Serve { listen: listen?, to: to?, tls: tls?, audience, issuer, token, open, ungoverned: ungoverned? };
+        Serve { listen: listen?, to: to?, tls: tls?, audience, issuer, token, open, agents, ungoverned: ungoverned? };
     check(table, &serve);
     Some(serve)
 }
@@ -127,7 +135,7 @@ fn tls(table: &Table<'_>) -> Option<ServeTls> {
 
 /// What does not go together.
 fn check(table: &Table<'_>, serve: &Serve) {
-    let Serve { listen, to, tls, audience, issuer, open, ungoverned, .. } = serve;
+    let Serve { listen, to, tls, audience, issuer, open, agents, ungoverned, .. } = serve;
     if *to == 0 {
         table.problem("to", "0 is no port", None);
     }
@@ -148,6 +156,12 @@ fn check(table: &Table<'_>, serve: &Serve) {
     }
     if audience.is_none() && issuer.is_some() {
         table.problem("issuer", "is used with `audience` only", None);
+    }
+    if *tls == ServeTls::Spiffe && agents.is_empty() && audience.is_none() {
+        table.problem("agents", "nobody could ever come in", Some("name the agents that may call"));
+    }
+    if !agents.is_empty() && *tls != ServeTls::Spiffe {
+        table.problem("agents", "is used with `tls = \"spiffe\"` only", None);
     }
     if *ungoverned && *tls != ServeTls::Spiffe {
         table.problem("ungoverned", "is used with `tls = \"spiffe\"` only", None);

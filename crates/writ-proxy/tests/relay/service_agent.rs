@@ -55,6 +55,7 @@ pub(crate) fn caller(name: &str) -> Caller {
         display: Some(name.to_owned()),
         groups: Vec::new(),
         expires: SystemClock.now().plus(Duration::from_mins(10)),
+            parents: Vec::new(),
     }
 }
 
@@ -127,6 +128,7 @@ pub(crate) fn serve(to: u16) -> Serve {
         issuer: None,
         token: TokenPlace::Bearer,
         open: Vec::new(),
+        agents: Vec::new(),
         ungoverned: false,
     }
 }

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, hmac};
 use writ_core::event::SessionJoined;
-use writ_core::{ActsFor, HumanId, IdSource, Reason, RunTag, SessionId, Timestamp};
+use writ_core::{ActsFor, HumanId, IdSource, Reason, RunId, RunTag, SessionId, Timestamp};
 use writ_gate::{
-    BoxFuture, Caller, Cause, Delegation, Handle, Human, Join, Joined, Marks, Session, SessionFacts, TraceId,
+    BoxFuture, Caller, Cause, Delegation, Handle, Human, Join, Joined, Marks, Parent, Session, SessionFacts, TraceId,
     limits,
 };
 
@@ -43,11 +43,20 @@ struct Table {
     traces: HashMap<TraceId, Arc<Session>>,
 }
 
-/// Whom a session is for. Groups decide, so a token with others is another session.
+/// Whom a session is for. Groups and the chain decide, so a token with others is another session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Who {
     human: HumanId,
     groups: Vec<String>,
+    /// The runs through which they call.
+    through: Vec<RunId>,
+}
+
+impl Who {
+    fn of(human: &HumanId, groups: &[String], parents: &[Parent]) -> Self {
+        let through = parents.iter().map(|parent| parent.run).collect();
+        Self { human: human.clone(), groups: groups.to_vec(), through }
+    }
 }
 
 /// The newest session of one of them. It stays when it has ended, so that what names it tells why.
@@ -197,7 +206,7 @@ impl Table {
             Some(bound) if bound.facts().id == facts.id => return true,
             Some(_) | None => {}
         }
-        let who = Who { human: facts.human.id.clone(), groups: facts.human.groups.clone() };
+        let who = Who::of(&facts.human.id, &facts.human.groups, &facts.delegation.parents);
         let Some(guest) = self.guests.get_mut(&who).filter(|guest| guest.live.session.facts().id == facts.id)
         else {
             return false;
@@ -226,8 +235,10 @@ impl Registry {
             return Err(Error::Over(Cause::Expired));
         }
         let guests = self.callers.enter(base)?;
-        let Caller { human, display, groups, .. } = caller;
-        let who = Who { human, groups };
+        let mut caller = caller;
+        // What led to the run led to all that it does.
+        caller.parents.extend(base.facts().delegation.parents.iter().cloned());
+        let who = Who::of(&caller.human, &caller.groups, &caller.parents);
         let enough = |live: &Arc<Live>| lasts(&live.session, until, now);
         if let Some(live) = lock(&guests.table).known(&who).filter(enough) {
             return Ok(self.joined(&live));
@@ -249,7 +260,7 @@ impl Registry {
             None => {}
         }
         self.check_callers(&guests)?;
-        let live = self.below(base, &who, display, until)?;
+        let live = self.below(base, caller, until)?;
         self.record.fact(joined(&live.session, base, until).into()).await?;
         // Crash here: its beginning is recorded, and nothing was done in it.
         let joined = self.joined(&live);
@@ -288,8 +299,7 @@ impl Registry {
     fn below(
         &self,
         base: &Session,
-        who: &Who,
-        display: Option<String>,
+        caller: Caller,
         until: Timestamp,
     ) -> Result<Arc<Live>, Error> {
         let run = self.of_run(base.facts().run.tag());
@@ -297,9 +307,9 @@ impl Registry {
         let start = run.ok_or(Error::Over(Cause::Exited))?.start.clone();
         let opened = self.clock.now();
         let human = Human {
-            id: who.human.clone(),
-            display,
-            groups: who.groups.clone(),
+            id: caller.human,
+            display: caller.display,
+            groups: caller.groups,
             uid: base.facts().human.uid,
             login_uid: None,
             audit_session: None,
@@ -307,6 +317,7 @@ impl Registry {
         let delegation = Delegation {
             acts_for: ActsFor::Starter,
             below: Some(base.facts().id),
+            parents: caller.parents,
             ..base.facts().delegation.clone()
         };
         let facts = SessionFacts {
