@@ -103,7 +103,7 @@ impl Capture {
         let Loaded { maps, pins, hooks } = load::load(&settings.bpffs, &tree, switches)?;
         let (known, subtrees) = (Mutex::default(), Mutex::default());
         let capture = Self { tree, maps, pins, hooks, subtrees, known };
-        capture.resume_subtrees()?;
+        capture.resume_subtrees();
         Ok(capture)
     }
 
@@ -221,6 +221,11 @@ impl Capture {
     /// The runs that have a cgroup: after a restart, those that went on.
     pub fn runs(&self) -> Result<Vec<RunId>, Error> {
         self.tree.list()
+    }
+
+    /// The run's control group, as a folder.
+    pub fn folder_of(&self, run: RunId) -> PathBuf {
+        self.tree.run(run)
     }
 
     /// Whether any process of the run is left.

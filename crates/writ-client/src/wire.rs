@@ -90,9 +90,24 @@ pub(crate) fn unconnected(socket: &Path, source: io::Error) -> ClientError {
     }
 }
 
+/// What the kernel shows for a uid that the user namespace does not map (`/proc/sys/kernel/overflowuid`).
+const UNMAPPED: u32 = 65_534;
+
+/// Whether uid 0 means anything in this process's user namespace. What cannot be read is taken for the host's own.
+fn maps_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let first = |line: &str| line.split_whitespace().next().map(|uid| uid == "0");
+    map.is_empty() || map.lines().filter_map(first).any(|zero| zero)
+}
+
 /// Refuses a listener that is neither root nor the caller's own user.
 pub(crate) fn trusted(socket: &Path, uid: u32) -> Result<(), ClientError> {
     if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    // Inside a run root has no number: its user namespace maps the run's own user and nobody else. Whoever could pose as
+    // the daemon in there is the agent itself, which can deceive only itself.
+    if uid == UNMAPPED && !maps_root() {
         return Ok(());
     }
     Err(ClientError::Impostor { path: socket.to_owned(), uid })

@@ -36,11 +36,11 @@ impl Words<'_> {
 
     fn name(&self, uid: &EntityUid) -> Option<Slip> {
         let (kind, id) = (uid.type_name(), uid.id().unescaped());
-        let unix = |what: &str| {
+        let unix = |known: bool, what: &str| {
             let near = format!("unix:{id}");
-            HumanId::new(id).err().map(|_| Slip {
+            (!known).then(|| Slip {
                 at: format!("{id:?}"),
-                what: format!("`{id}` is not a {what}: it is written `unix:NAME`"),
+                what: format!("`{id}` is not a {what}"),
                 hint: HumanId::new(&near).is_ok().then(|| did_you_mean(&near)),
             })
         };
@@ -54,10 +54,16 @@ impl Words<'_> {
             return Some(unknown(id, what, effects.chain(names)));
         }
         if *kind == self.types.human {
-            return unix("human");
+            return unix(
+                HumanId::new(id).is_ok(),
+                "human: it is written `unix:NAME` or `oidc:ISSUER#SUBJECT`",
+            );
         }
         if *kind == self.types.group {
-            return unix("group");
+            return unix(
+                is_group(id),
+                "group: it is written `unix:NAME`, or `NAME:VALUE` as its issuer's is",
+            );
         }
         let bad_agent = *kind == self.types.agent && AgentName::new(id).is_err();
         bad_agent.then(|| Slip {
@@ -96,6 +102,12 @@ impl Words<'_> {
         };
         actions.iter().filter_map(stranger).collect()
     }
+}
+
+/// A group of the host, or of an issuer by the issuer's name in the configuration.
+fn is_group(id: &str) -> bool {
+    id.split_once(':').is_some_and(|(whose, name)| !whose.is_empty() && !name.is_empty())
+        && !id.chars().any(char::is_control)
 }
 
 fn unknown<'n>(id: &str, kind: &str, known: impl Iterator<Item = &'n str>) -> Slip {

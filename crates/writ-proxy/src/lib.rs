@@ -17,7 +17,6 @@ mod body;
 mod cut;
 mod head;
 mod http1;
-mod identities;
 mod idle;
 mod inbound;
 mod lane;
@@ -39,6 +38,5 @@ mod upgrade;
 mod upstream;
 
 pub use authority::{Authorities, AuthorityError, CaFiles};
-pub use identities::{Identities, Svids};
 pub use inbound::{Door, DoorError, Inbound, InboundPorts, RunningServer, Servers};
 pub use relay::{Relay, RelaySettings, Tally};

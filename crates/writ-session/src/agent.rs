@@ -19,11 +19,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use writ_core::config::{self, KeyDoc, Placed, Problems, Table};
 use writ_core::units::Span;
-use writ_core::{ActsFor, AgentName, HumanId};
+use writ_core::{ActsFor, AgentName, HumanId, Serve};
 use writ_gate::limits;
 
 use crate::account::{Account, AccountError};
 use crate::error::Error;
+use crate::serve;
 pub(crate) use govern::Govern;
 pub use matching::{admits, matching};
 pub use pins::{Digest, Pinned, Pins, Seen, pinned};
@@ -31,7 +32,9 @@ use rule::refuse_overlaps;
 pub use rule::{Block, Pin};
 
 /// Every key of an agent's file.
-pub const KEYS: &[KeyDoc] = &[
+pub const KEYS: &[KeyDoc] = &config::join::<{ OWN.len() + serve::KEYS.len() }>(&[OWN, &serve::KEYS]);
+
+const OWN: &[KeyDoc] = &[
     KeyDoc::required("owner", "text", "Who answers for this agent: a person or team, for the reader of records."),
     KeyDoc::required(
         "match.selectors",
@@ -133,6 +136,8 @@ pub struct Agent {
     pub may_start: BTreeSet<AgentName>,
     /// Processes that are governed for its sake.
     pub govern: Vec<Govern>,
+    /// Where callers of its runs come in.
+    pub serve: Vec<Serve>,
 }
 
 /// What an agent's runs are granted at the start, beyond what every run has.
@@ -261,6 +266,7 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
     let pin = table.optional::<Pin>("pin").unwrap_or_default();
     let blocks = rule::read(table, &pin);
     let govern = govern::read(table);
+    let serve = serve::read(table);
     if !govern.is_empty() && blocks.is_empty() {
         let hint = "add a `[[match]]` block: a governed process is refused unless it is an agent";
         table.problem("govern", "it governs processes that could never be this agent", Some(hint));
@@ -280,6 +286,7 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
         owner_human,
         may_start: table.list("may_start").into_iter().collect(),
         govern,
+        serve,
     })
 }
 

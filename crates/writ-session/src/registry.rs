@@ -167,11 +167,21 @@ impl Registry {
             return Err(error.into());
         }
         self.publish(&live);
+        // Its parent may have ended meanwhile, without having seen this one.
+        if let Some(cause) = self.parent_is_over(&live.session) {
+            self.end(live.session.facts().id, cause)?;
+            return Err(Error::Over(cause));
+        }
         Ok(live)
     }
 
+    fn parent_is_over(&self, session: &Session) -> Option<Cause> {
+        let parent = session.facts().delegation.parents.last()?;
+        self.find(parent.session).map_or(Some(Cause::Exited), |live| live.session.cause())
+    }
+
     /// Ends a session: cuts what it has under way, forgets it durably, records it. Whether it was live. With the session
-    /// of a run end those of its callers.
+    /// of a run end those of its callers, and, unless it just exited, those of the runs that it started.
     ///
     /// It is cut at once even if this fails; an error means that its file is still there, and a restart would
     /// bring it back.
@@ -199,10 +209,22 @@ impl Registry {
             map
         });
         self.note_end(&live.session, cause);
+        let below = self.end_all(self.started_by(id, cause), cause);
         forgotten.inspect_err(|error| {
             tracing::error!(target: "writ::session", session = %id, %error, "an ended session stays on disk");
         })?;
-        Ok(true)
+        below.map(|_| true)
+    }
+
+    /// The live sessions of runs that hang on this one. A run that exits leaves its sub-agents what they were handed.
+    fn started_by(&self, id: SessionId, cause: Cause) -> Vec<Arc<Live>> {
+        if cause == Cause::Exited {
+            return Vec::new();
+        }
+        let hangs = |live: &Arc<Live>| {
+            live.session.facts().delegation.parents.iter().any(|parent| parent.session == id)
+        };
+        self.list().into_iter().filter(hangs).collect()
     }
 
     /// Ends sessions because somebody ordered it ([`Cause::Revoked`]), or because their human is no longer signed in
@@ -309,6 +331,12 @@ impl Registry {
         }
         let ttl = time_limit(agent, ttl)?;
         let opened = self.clock.now();
+        let mut expires = opened.plus(ttl);
+        if let Some(parent) = delegation.parents.last() {
+            // A sub-agent is handed on what its parent has, and that is nothing once it ended.
+            let parent = self.find(parent.session).ok_or(Error::Over(Cause::Exited))?;
+            expires = expires.min(parent.session.expires());
+        }
         let facts = SessionFacts {
             id: session,
             run,
@@ -317,7 +345,7 @@ impl Registry {
             human,
             purpose,
             opened,
-            expires: opened.plus(ttl),
+            expires,
             assurance,
             delegation,
         };

@@ -173,6 +173,13 @@ impl Host {
 
     /// `writ run --agent AGENT -- ARGV` as the agents' user, not started.
     pub fn agent<A: AsRef<OsStr>>(&self, agent: &str, argv: impl IntoIterator<Item = A>) -> Command {
+        let mut command = self.as_user(["run", "--agent", agent, "--"]);
+        command.args(argv).env_remove("SSL_CERT_FILE");
+        command
+    }
+
+    /// `writ ARGS` as the agents' user, outside any run, not started.
+    pub fn as_user<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let uid = AGENT_UID.to_string();
         let mut command = Command::new("setpriv");
         command
@@ -180,10 +187,8 @@ impl Host {
             .arg(program("writ"))
             .arg("--root")
             .arg(self.dir.path())
-            .args(["run", "--agent", agent, "--"])
-            .args(argv)
+            .args(args)
             .env("HOME", self.home())
-            .env_remove("SSL_CERT_FILE")
             .current_dir(self.home())
             .stdin(Stdio::null());
         command

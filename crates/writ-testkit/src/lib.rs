@@ -18,4 +18,4 @@ pub mod isolation;
 pub mod wait;
 
 pub use forge::Forge;
-pub use host::{Host, Ran};
+pub use host::{AGENT_UID, Host, Ran, program};

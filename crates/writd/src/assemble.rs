@@ -6,8 +6,8 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -34,12 +34,13 @@ use writ_session::{Attestors, Pins, Registry, Runtimes, Sources};
 use crate::configuration::Configuration;
 use crate::control::Control;
 use crate::crossing::{Hands, Lookups, Questioners};
+use crate::doors::Doors;
 use crate::holder::Sockets;
 use crate::people::Endings;
 use crate::settings::Settings;
 use crate::tallies::Tallies;
 use crate::world::World;
-use crate::{destinations, identity, kernel, notify, people, reload, runs};
+use crate::{destinations, doors, identity, kernel, notify, people, reload, runs};
 
 /// What the environment says, read once.
 #[derive(Debug, Default)]
@@ -60,8 +61,9 @@ pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surr
     runs::restore(&world).context("the kept sessions cannot be read")?;
 
     let mut tasks = JoinSet::new();
-    doors(&world, sockets, &mut tasks)?;
+    open_doors(&world, sockets, &mut tasks)?;
     identity::doors(&world, &mut tasks).await?;
+    doors::follow(&world, &world.configuration.load_full()).await?;
     tasks.spawn(kernel::record(Arc::clone(&world), events));
     tasks.spawn(runs::expire(Arc::clone(&world)));
     tasks.spawn(identity::turn(Arc::clone(&world)));
@@ -126,7 +128,7 @@ async fn build(
     });
     let authorities = Arc::new(Authorities::new(Arc::clone(&clock), Arc::clone(&ids)));
     let hands = Arc::new(Hands::new((&capture, &events, &names), (&clock, &ids)));
-    let relay = Relay::new(RelaySettings::default(), gate, hands, Arc::clone(&authorities));
+    let relay = Relay::new(RelaySettings::default(), gate.clone(), hands, Arc::clone(&authorities));
     let started = clock.now();
     let world = World {
         layout,
@@ -148,7 +150,10 @@ async fn build(
         identity,
         people,
         authorities,
+        gate,
         relay,
+        inbound: OnceLock::new(),
+        doors: Doors::default(),
         configuration: ArcSwap::from_pointee(configuration),
         reloading: tokio::sync::Mutex::new(()),
         started,
@@ -219,7 +224,7 @@ async fn announce(world: &World) -> Result<()> {
 }
 
 /// Opens the relay, the resolver and the control socket.
-fn doors(world: &Arc<World>, sockets: Sockets, tasks: &mut JoinSet<()>) -> Result<()> {
+fn open_doors(world: &Arc<World>, sockets: Sockets, tasks: &mut JoinSet<()>) -> Result<()> {
     let Sockets { relay, resolver_tcp, resolver_udp } = sockets;
     for listener in relay {
         listener.set_nonblocking(true)?;

@@ -8,6 +8,7 @@ mod configuration;
 mod control;
 mod crossing;
 mod destinations;
+mod doors;
 mod evidence;
 mod hardening;
 mod holder;

@@ -9,7 +9,7 @@ use writ_core::event::{ConfigLoaded, ConfigRefused};
 
 use crate::configuration::Configuration;
 use crate::world::World;
-use crate::{destinations, runs};
+use crate::{destinations, doors, runs};
 
 /// Reads everything below `/etc/writ` again. `uid` is who asked.
 pub(crate) async fn reload(world: &Arc<World>, uid: u32) -> Result<Reloaded, Fault> {
@@ -20,7 +20,10 @@ pub(crate) async fn reload(world: &Arc<World>, uid: u32) -> Result<Reloaded, Fau
         Ok(configuration) => {
             let loaded = loaded(&configuration, Some(uid));
             world.record.fact(loaded.into()).await.map_err(|error| local(&error))?;
-            put_in_force(world, configuration)
+            let reloaded = put_in_force(world, configuration)?;
+            let configuration = world.configuration.load_full();
+            doors::follow(world, &configuration).await.map_err(|error| local(&format!("{error:#}")))?;
+            Ok(reloaded)
         }
         Err(problems) => {
             refused(world, &problems, uid);

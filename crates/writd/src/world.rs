@@ -1,7 +1,7 @@
 //! The parts of a running daemon, and the few facts that more than one of them needs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
@@ -12,13 +12,14 @@ use writ_capture::{Capture, Events};
 use writ_catalog::CatalogStore;
 use writ_core::{Clock, IdSource, Layout, Timestamp};
 use writ_evidence::Log;
-use writ_gate::Record;
+use writ_gate::{Gate, Record};
 use writ_human::People;
 use writ_policy::Engine;
-use writ_proxy::{Authorities, Relay};
+use writ_proxy::{Authorities, Inbound, Relay};
 use writ_session::{Attestors, Pins, Registry};
 
 use crate::configuration::Configuration;
+use crate::doors::Doors;
 use crate::identity::Identity;
 use crate::settings::Settings;
 use crate::tallies::Tallies;
@@ -44,7 +45,11 @@ pub(crate) struct World {
     pub(crate) identity: Identity,
     pub(crate) people: People,
     pub(crate) authorities: Arc<Authorities>,
+    pub(crate) gate: Gate,
     pub(crate) relay: Relay,
+    /// Set once the world is there, which it asks.
+    pub(crate) inbound: OnceLock<Inbound>,
+    pub(crate) doors: Doors,
     /// The configuration in force. Changed only by `reload`, which puts its parts in force one after the other.
     pub(crate) configuration: ArcSwap<Configuration>,
     /// Held while a configuration is put in force.
@@ -58,6 +63,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// The doors of agents that serve.
+    pub(crate) fn inbound(self: &Arc<Self>) -> &Inbound {
+        self.inbound.get_or_init(|| crate::doors::inbound(self, self.gate.clone()))
+    }
+
     /// Whether everything that must stand before an agent may act does.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) && !self.stop.is_cancelled()

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
+pub mod provider;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -98,6 +100,12 @@ impl World {
     /// Isolates the calling thread and starts everything; `None` (with the reason printed) where that may not be.
     #[must_use]
     pub fn start(test: &str) -> Option<Self> {
+        Self::configured(test, |_| {})
+    }
+
+    /// The same with more configuration, written before the daemon starts.
+    #[must_use]
+    pub fn configured(test: &str, configure: impl FnOnce(&Host)) -> Option<Self> {
         if !writ_testkit::isolation::enter(test) {
             return None;
         }
@@ -111,6 +119,7 @@ impl World {
         host.configure("services/echo.toml", &fill(ECHO));
         host.configure("agents/coder.toml", "owner = \"platform\"\n");
         host.configure("policies/world.cedar", POLICY);
+        configure(&host);
         host.start();
         host.secret("forge-token", &forge.token());
         Some(Self { forge, host })

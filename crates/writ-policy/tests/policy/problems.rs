@@ -60,8 +60,8 @@ fn names_that_no_human_group_or_agent_can_have_are_told() {
         "permit (principal == Writ::Human::\"alice\", action, resource);\n\
          permit (principal in Writ::Group::\"wheel\", action, resource);\n\
          permit (principal == Writ::Agent::\"a/b\", action, resource);",
-        "policies/test.cedar:1:35: `alice` is not a human: it is written `unix:NAME`\n    hint: did you mean `unix:alice`?\n\
-         policies/test.cedar:2:35: `wheel` is not a group: it is written `unix:NAME`\n    hint: did you mean `unix:wheel`?\n\
+        "policies/test.cedar:1:35: `alice` is not a human: it is written `unix:NAME` or `oidc:ISSUER#SUBJECT`\n    hint: did you mean `unix:alice`?\n\
+         policies/test.cedar:2:35: `wheel` is not a group: it is written `unix:NAME`, or `NAME:VALUE` as its issuer's is\n    hint: did you mean `unix:wheel`?\n\
          policies/test.cedar:3:35: `a/b` is not an agent's name",
     );
 }

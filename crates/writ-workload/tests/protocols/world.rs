@@ -95,15 +95,12 @@ pub(crate) fn settings(text: &str) -> IdentitySettings {
 }
 
 pub(crate) async fn authority(domain: &str, settings: IdentitySettings) -> Authority {
-    Authority::open(TrustDomain::new(domain).unwrap(), settings, surroundings()).await.unwrap()
-}
-
-pub(crate) fn surroundings() -> Surroundings {
-    Surroundings {
+    let surroundings = Surroundings {
         keep: Arc::new(Memory::default()),
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds::default()),
-    }
+    };
+    Authority::open(TrustDomain::new(domain).unwrap(), settings, surroundings).await.unwrap()
 }
 
 impl World {
