@@ -10,7 +10,8 @@ use writ_core::serve::{OpenPath, ServeTls, TokenPlace};
 use writ_core::service::AgentPeer;
 
 /// Every key of a block.
-pub const KEYS: [KeyDoc; 11] = [LISTEN, TO, TLS, CERTIFICATE, KEY, AUDIENCE, ISSUER, TOKEN, OPEN, AGENTS, UNGOVERNED];
+pub const KEYS: [KeyDoc; 11] =
+    [LISTEN, TO, TLS, CERTIFICATE, KEY, AUDIENCE, ISSUER, TOKEN, OPEN, AGENTS, UNGOVERNED];
 
 const LISTEN: KeyDoc = KeyDoc::required(
     "serve.listen",
@@ -105,8 +106,17 @@ fn block(table: &Table<'_>) -> Option<Serve> {
     let open: Vec<_> = table.list::<Open>("open").into_iter().map(|open| open.0).collect();
     let agents = table.list::<AgentPeer>("agents");
     let ungoverned = table.defaulted("ungoverned");
-    let serve =
-        Serve { listen: listen?, to: to?, tls: tls?, audience, issuer, token, open, agents, ungoverned: ungoverned? };
+    let serve = Serve {
+        listen: listen?,
+        to: to?,
+        tls: tls?,
+        audience,
+        issuer,
+        token,
+        open,
+        agents,
+        ungoverned: ungoverned?,
+    };
     check(table, &serve);
     Some(serve)
 }

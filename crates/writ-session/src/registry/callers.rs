@@ -13,8 +13,8 @@ use aws_lc_rs::{digest, hmac};
 use writ_core::event::SessionJoined;
 use writ_core::{ActsFor, HumanId, IdSource, Reason, RunId, RunTag, SessionId, Timestamp};
 use writ_gate::{
-    BoxFuture, Caller, Cause, Delegation, Handle, Human, Join, Joined, Marks, Parent, Session, SessionFacts, TraceId,
-    limits,
+    BoxFuture, Caller, Cause, Delegation, Handle, Human, Join, Joined, Marks, Parent, Session, SessionFacts,
+    TraceId, limits,
 };
 
 use super::{Live, Registry};
@@ -296,12 +296,7 @@ impl Registry {
         Ok(())
     }
 
-    fn below(
-        &self,
-        base: &Session,
-        caller: Caller,
-        until: Timestamp,
-    ) -> Result<Arc<Live>, Error> {
+    fn below(&self, base: &Session, caller: Caller, until: Timestamp) -> Result<Arc<Live>, Error> {
         let run = self.of_run(base.facts().run.tag());
         let run = run.filter(|live| live.session.facts().id == base.facts().id);
         let start = run.ok_or(Error::Over(Cause::Exited))?.start.clone();
