@@ -35,13 +35,17 @@ impl Capture {
             return Err(refused("another process has its pid by now"));
         }
         let generation = looked_at.exec_generation;
+        let executed = "it executed another program meanwhile";
+        if self.generation(pidfd) != generation {
+            return Err(refused(executed));
+        }
         self.label(pidfd, pid, Label { run: run.tag(), governed: Some(id), generation })?;
         // Whatever happened until here happened to the process behind the pidfd. Had it executed another program, the
         // kernel would not believe the label; this only says so.
         let why = if !process::is_alive(pidfd) {
             "it has ended"
         } else if self.generation(pidfd) != generation {
-            "it executed another program meanwhile"
+            executed
         } else if self.subtree_of(pid) != Some(id) {
             "it has left its subtree"
         } else {

@@ -103,7 +103,7 @@ impl Capture {
         let Loaded { maps, pins, hooks } = load::load(&settings.bpffs, &tree, switches)?;
         let (known, subtrees) = (Mutex::default(), Mutex::default());
         let capture = Self { tree, maps, pins, hooks, subtrees, known };
-        capture.resume_subtrees();
+        capture.resume_subtrees()?;
         Ok(capture)
     }
 

@@ -4,15 +4,15 @@
 //! destroyed under the cookie with which it was listed, so it can be no other.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 
 use libbpf_rs::MapHandle;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::network::Network;
 
 /// Message types of `linux/sock_diag.h` and `linux/netlink.h`.
 const BY_FAMILY: u16 = 20;
@@ -186,27 +186,17 @@ impl Diag {
 
 /// Does this in the caller's network namespace, and in each other one that these processes are in.
 pub(crate) fn in_networks_of(pids: &[u32], act: &(dyn Fn(&Diag) -> Cut + Sync)) -> Cut {
-    let here = || Diag::open().map_or_else(Cut::failed, |diag| act(&diag));
-    let identity = |file: &File| file.metadata().ok().map(|found| (found.dev(), found.ino()));
-    let own = File::open("/proc/thread-self/ns/net").ok().and_then(|file| identity(&file));
+    let here = || Diag::open().map(|diag| act(&diag));
+    let own = Network::here().and_then(|network| network.id()).ok();
     let mut others = HashMap::new();
-    for pid in pids {
-        let Ok(file) = File::open(format!("/proc/{pid}/ns/net")) else { continue };
-        if let Some(key) = identity(&file).filter(|key| Some(*key) != own) {
-            others.insert(key, file);
+    for network in pids.iter().filter_map(|pid| Network::of(*pid).ok()) {
+        if let Some(id) = network.id().ok().filter(|id| Some(*id) != own) {
+            others.insert(id, network);
         }
     }
-    let mut all = here();
-    for network in others.into_values() {
-        // A namespace is a thread's: this one goes there, and does not come back.
-        let there = || {
-            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(here())
-        };
-        let found = std::thread::scope(|scope| scope.spawn(there).join());
-        let failed = || io::Error::other("the thread in another network ended");
-        let found: io::Result<Cut> = found.unwrap_or_else(|_| Err(failed()));
-        all.add(found.unwrap_or_else(Cut::failed));
+    let mut all = here().unwrap_or_else(Cut::failed);
+    for network in others.values() {
+        all.add(network.within(here).unwrap_or_else(Cut::failed));
     }
     all
 }

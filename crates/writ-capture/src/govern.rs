@@ -89,7 +89,7 @@ impl Capture {
         let _one_at_a_time = self.subtrees.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let path = self.checked(path, id)?;
         let cgroup_id = cgroup::id(&path)?;
-        let pins = self.pins.subtrees.join(id.to_string());
+        let pins = self.pins.subtree(id);
         let standing = self.root_of(id);
         if standing.is_some_and(|root| root != cgroup_id) {
             // The cgroup that had this name is gone.
@@ -156,21 +156,20 @@ impl Capture {
 
     /// Puts the programs of this start in the place of those before, in every subtree. One whose cgroup is gone stays
     /// listed as absent.
-    pub(crate) fn resume_subtrees(&self) {
-        for subtree in self.governed() {
-            let pins = self.pins.subtrees.join(subtree.id.to_string());
-            if let Err(error) = Pins::update_all(&pins, &self.hooks)
-                && subtree.present
-            {
-                // Those of before go on; a program that is new in this version is attached by `govern`.
-                tracing::warn!(target: "writ::capture", id = %subtree.id, %error, "a governed subtree keeps older programs");
+    pub(crate) fn resume_subtrees(&self) -> Result<(), Error> {
+        for subtree in self.governed().iter().filter(|subtree| subtree.present) {
+            let attached = Pins::attach(&self.pins.subtree(subtree.id), &subtree.path, &self.hooks);
+            // It may have been removed just now.
+            if attached.is_err() && self.subtree(subtree.id).is_some_and(|subtree| subtree.present) {
+                return attached;
             }
         }
+        Ok(())
     }
 
     pub(crate) fn subtree(&self, id: GovernId) -> Option<Subtree> {
         let root = self.root_of(id)?;
-        let path = fs::read_link(self.pins.subtrees.join(id.to_string()).join(PATH)).ok()?;
+        let path = fs::read_link(self.pins.subtree(id).join(PATH)).ok()?;
         let present = cgroup::id(&path).is_ok_and(|there| there == root);
         Some(Subtree { id, path, present })
     }
@@ -186,7 +185,7 @@ impl Capture {
 
     /// Detaches and forgets. The place goes last: programs without one refuse.
     fn release(&self, id: GovernId) {
-        Pins::detach_all(&self.pins.subtrees.join(id.to_string()));
+        Pins::detach_all(&self.pins.subtree(id));
         drop(self.grant_unix(Grantee::Subtree(id), &[]));
         if let Some(root) = self.root_of(id) {
             drop(self.maps.places.delete(&root.to_ne_bytes()));

@@ -11,6 +11,7 @@ use libbpf_rs::{MapHandle, ProgramMut};
 
 use crate::cgroup::Tree;
 use crate::error::Error;
+use crate::govern::GovernId;
 use crate::probe::{self, Switches};
 use crate::syscall;
 
@@ -185,6 +186,11 @@ impl Pins {
         Ok(pins)
     }
 
+    /// Where the links of a governed subtree are.
+    pub(crate) fn subtree(&self, id: GovernId) -> PathBuf {
+        self.subtrees.join(id.to_string())
+    }
+
     fn map(&self, name: &str) -> PathBuf {
         self.maps.join(name)
     }
@@ -204,11 +210,6 @@ impl Pins {
             pinned.map_err(Error::attach(program.name))?;
         }
         Ok(())
-    }
-
-    /// Puts new programs in the place of those that a folder's links hold.
-    pub(crate) fn update_all(links: &Path, programs: &[Program]) -> io::Result<()> {
-        programs.iter().try_for_each(|program| Self::update(&links.join(program.name), program))
     }
 
     /// Takes the programs that a folder's links hold off their cgroup, and removes the folder.

@@ -81,11 +81,12 @@ const LSM: Question = welcome(
     "assurance is `kernel` instead of `kernel-lsm`: what root does inside a run is less confined",
 );
 
-const QUESTIONS: [Question; 8] = [
+const QUESTIONS: [Question; 9] = [
     required("cgroup address hooks", ADDRESSES, &["of_socket"]),
     required("cgroup socket hook", &["sock_create"], &[]),
     required("hand-off of connections", &["ops"], &["of_socket"]),
     required("egress filter", &["egress"], &[]),
+    required("attribution of questions", &["ingress"], &["of_socket"]),
     required("task labels", &["newtask", "exec", "moved"], &["of_task", "ring"]),
     TASK_STORAGE,
     UNIX,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use writ_core::config::{Place, Placed, Problems, Table, read};
-use writ_core::service::{CredentialRule, OperationRule, Upstream};
+use writ_core::service::{AgentPeer, CredentialRule, OperationRule, Upstream};
 use writ_core::{Effect, OperationName, Protocol, SecretName, Service, ServiceName};
 
 use crate::keys::KEYS;
@@ -59,8 +59,9 @@ fn unzip<T>(list: Vec<Placed<T>>) -> (Vec<T>, Vec<Place>) {
 fn upstream(table: &Table<'_>) -> Option<Upstream> {
     let address = table.optional::<Dial>("address").map(|dial| dial.0);
     let ca_file = table.optional::<PathBuf>("ca_file");
+    let peer = table.optional::<AgentPeer>("spiffe");
     let danger_plaintext_credential = table.defaulted("danger_plaintext_credential")?;
-    Some(Upstream { address, ca_file, danger_plaintext_credential })
+    Some(Upstream { address, ca_file, peer, danger_plaintext_credential })
 }
 
 fn credential(table: &Table<'_>) -> Option<CredentialRule> {
@@ -113,7 +114,13 @@ fn check_protocol(table: &Table<'_>, service: &Service) {
     if *protocol != Protocol::Https && upstream.ca_file.is_some() {
         upstream_table.problem("ca_file", "only an `https` service is verified", None);
     }
-    let plain = *protocol == Protocol::Http && credential.is_some();
+    if upstream.peer.is_some() && opaque {
+        upstream_table.problem("spiffe", "a run is called over `https` or `http`", None);
+    }
+    if upstream.peer.is_some() && upstream.ca_file.is_some() {
+        upstream_table.problem("ca_file", "a run is believed by its identity alone", None);
+    }
+    let plain = *protocol == Protocol::Http && upstream.peer.is_none() && credential.is_some();
     match (plain, upstream.danger_plaintext_credential) {
         (true, false) => {
             let hint = "use `https`, or say `danger_plaintext_credential = true` under `[upstream]`";

@@ -41,6 +41,14 @@ pub const KEYS: &[KeyDoc] = &[
         "the system's roots",
         "Trust these roots, and no others, for this service. Only for `https`.",
     ),
+    KeyDoc::optional(
+        "upstream.spiffe",
+        "`agent:NAME` or a SPIFFE ID",
+        "the service is no governed run",
+        "The service is the server of a run: it is dialled with mutual TLS, with the caller's identity, and this identity \
+         and no other is believed. It is told for which human it is called. `spiffe://TRUST-DOMAIN/agent/NAME` is every \
+         run of an agent.",
+    ),
     KeyDoc::defaulted(
         "upstream.danger_plaintext_credential",
         "`true` or `false`",

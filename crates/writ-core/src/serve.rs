@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::service::AgentPeer;
+
 /// One `[[serve]]` block of an agent's file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Serve {
@@ -22,6 +24,8 @@ pub struct Serve {
     pub token: TokenPlace,
     /// Paths that may be asked for by anybody: no human then, so the agent can do nothing for whoever asks.
     pub open: Vec<OpenPath>,
+    /// Which agents may call, where TLS is that of runs; nobody else may.
+    pub agents: Vec<AgentPeer>,
     /// Whether peers without an identity of an agent are let in where TLS asks for one.
     pub ungoverned: bool,
 }

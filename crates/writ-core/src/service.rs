@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{HostName, OperationName, SecretName, ServiceName};
+use crate::name::{AgentName, HostName, OperationName, SecretName, ServiceName};
+use crate::spiffe::SpiffeId;
 
 /// A named upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +86,66 @@ pub struct Upstream {
     pub address: Option<UpstreamAddress>,
     /// Trust these roots (PEM) and no others; the system's when absent.
     pub ca_file: Option<PathBuf>,
+    /// It is a governed run: dial it with mutual TLS, and believe this identity and no other.
+    pub peer: Option<AgentPeer>,
     /// Lend the credential even though the channel is not TLS. Dangerous; recorded at every start.
     pub danger_plaintext_credential: bool,
 }
+
+/// A governed run as a peer in TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum AgentPeer {
+    /// Any run of an agent of the same trust domain: `agent:NAME`.
+    Agent(AgentName),
+    /// Every run of an agent, `spiffe://TRUST-DOMAIN/agent/NAME`, or one SPIFFE ID exactly.
+    Id(SpiffeId),
+}
+
+impl AgentPeer {
+    /// Whether this identity is meant; `own` is the trust domain of who asks.
+    pub fn is(&self, id: &SpiffeId, own: &str) -> bool {
+        match self {
+            Self::Agent(name) => id.trust_domain() == own && run_of(id) == Some(name.as_str()),
+            Self::Id(wanted) if wanted == id => true,
+            Self::Id(wanted) => {
+                let of_agent = wanted.path().strip_prefix("/agent/").filter(|name| !name.contains('/'));
+                wanted.trust_domain() == id.trust_domain() && of_agent.is_some() && run_of(id) == of_agent
+            }
+        }
+    }
+}
+
+/// The agent whose run this is the identity of.
+fn run_of(id: &SpiffeId) -> Option<&str> {
+    let (name, run) = id.path().strip_prefix("/agent/")?.split_once("/run/")?;
+    (!name.contains('/') && !run.contains('/')).then_some(name)
+}
+
+impl fmt::Display for AgentPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(name) => write!(f, "agent:{name}"),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+impl FromStr for AgentPeer {
+    type Err = AgentPeerError;
+
+    fn from_str(text: &str) -> Result<Self, AgentPeerError> {
+        let error = || AgentPeerError(text.to_owned());
+        match text.strip_prefix("agent:") {
+            Some(name) => AgentName::new(name).map(Self::Agent).map_err(|_| error()),
+            None => SpiffeId::new(text).map(Self::Id).map_err(|_| error()),
+        }
+    }
+}
+
+/// Text that names no governed peer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` names no run; hint: write `agent:NAME` or a SPIFFE ID")]
+pub struct AgentPeerError(String);
 
 /// An address to dial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,4 +287,31 @@ pub struct RequestHead<'a> {
     pub path: &'a str,
     /// The query as sent, without `?`.
     pub query: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_a_run_of_the_agent_that_was_meant_and_nothing_near_it() {
+        let run = |text: &str| SpiffeId::new(text).unwrap();
+        let good = run("spiffe://a.test/agent/coder/run/01J");
+        for meant in ["agent:coder", "spiffe://a.test/agent/coder", "spiffe://a.test/agent/coder/run/01J"] {
+            let meant: AgentPeer = meant.parse().unwrap();
+            assert!(meant.is(&good, "a.test"), "{meant}");
+            for near in [
+                "spiffe://b.test/agent/coder/run/01J",
+                "spiffe://a.test/agent/coder2/run/01J",
+                "spiffe://a.test/agent/coder",
+                "spiffe://a.test/agent/coder/run/01J/x",
+                "spiffe://a.test/x/agent/coder/run/01J",
+            ] {
+                let same = meant.to_string() == near;
+                assert!(same || !meant.is(&run(near), "a.test"), "{meant} {near}");
+            }
+        }
+        assert!(!"agent:coder".parse::<AgentPeer>().unwrap().is(&good, "b.test"));
+        assert!("coder".parse::<AgentPeer>().is_err() && "agent:".parse::<AgentPeer>().is_err());
+    }
 }

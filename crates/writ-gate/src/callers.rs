@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use writ_core::{AgentName, HumanId, Reason, Secret, Timestamp};
+use writ_core::service::AgentPeer;
+use writ_core::{AgentName, HumanId, Reason, Secret, SpiffeId, Timestamp};
 
 use crate::marks::{Handle, TraceId};
 use crate::port::BoxFuture;
-use crate::session::Session;
+use crate::session::{Parent, Session};
 
 /// A human as their token proved them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Caller {
     pub groups: Vec<String>,
     /// When the token ends.
     pub expires: Timestamp,
+    /// The runs through which they call, eldest first; none for who calls by themselves.
+    pub parents: Vec<Parent>,
 }
 
 /// For what a token must be meant.
@@ -40,6 +43,18 @@ pub struct Served<'a> {
 pub trait Callers: Send + Sync {
     /// The caller.
     fn caller<'a>(&'a self, served: Served<'a>, token: Secret<str>) -> BoxFuture<'a, Result<Caller, Reason>>;
+}
+
+/// For which human does a run call another one?
+///
+/// Said by the node of the calling run and believed by the node of the called one; no agent sees or can write it. Both ends
+/// are bound to the runs whose identities the connection between them proved.
+pub trait Vouch: Send + Sync {
+    /// Says it of this session to that peer, signed, in the characters of a header.
+    fn vouch(&self, session: &Session, to: &AgentPeer) -> Result<String, Reason>;
+    /// The human and the chain that ends with `from`, which was proven, as said to `to`. [`Reason::CallerRefused`] if it is
+    /// not signed for these two, or no longer good.
+    fn believe(&self, said: &str, from: &SpiffeId, to: &Session) -> Result<Caller, Reason>;
 }
 
 /// A caller who is served.

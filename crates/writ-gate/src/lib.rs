@@ -23,7 +23,7 @@ mod permit;
 mod port;
 mod session;
 
-pub use callers::{Behind, Caller, Callers, Join, Joined, Served};
+pub use callers::{Behind, Caller, Callers, Join, Joined, Served, Vouch};
 pub use conn::{Admitted, Conn, Destination};
 pub use exchange::{Ended, Exchange, abandoned};
 pub use gate::{Asked, Gate, Ports, Refusal};

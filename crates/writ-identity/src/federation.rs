@@ -86,6 +86,12 @@ impl Federation {
         surroundings: Surroundings,
         file: PathBuf,
     ) -> Result<Self, Error> {
+        let own = publication.now().own().trust_domain().clone();
+        if let Some(relation) = relations.iter().find(|relation| relation.trust_domain == own) {
+            // Whoever answers there would say whom we are believed by.
+            let problem = "our own trust domain is not fetched from anywhere".to_owned();
+            return Err(Error::Answer { url: relation.url.clone(), problem });
+        }
         let kept = match durable::read(&file)? {
             Some(text) => bundle::from_map(&text).map_err(|source| Error::Unusable {
                 origin: file.display().to_string(),

@@ -13,6 +13,7 @@ use writ_gate::{Asked, Marks, Refusal};
 
 use crate::body::{AgentBody, Answer, Transfer, UpstreamBody};
 use crate::head::{self, Upgrade};
+use crate::identities;
 use crate::lane::{Lane, Outgoing};
 use crate::line::Line;
 use crate::marks::Found;
@@ -89,7 +90,9 @@ impl Line {
             }
             head::limit_encodings(&mut parts.headers);
         }
-        place::prepare(parts, &self.target.service, credentials)
+        place::prepare(parts, &self.target.service, credentials)?;
+        let peer = self.target.service.upstream.peer.as_ref();
+        identities::say(&mut parts.headers, running.session(), peer, self.shared.identities.get())
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use writ_core::{AgentName, Serve};
 use writ_gate::{Behind, Callers, Gate, Join, limits};
 
+use crate::identities::Identities;
 use crate::relay::{ACCEPT_PAUSE, Open, RelaySettings, SWEEP, Tally};
 pub use certificate::DoorError;
 use door::Door as DoorParts;
@@ -51,6 +52,8 @@ struct Shared {
     gate: Gate,
     ports: InboundPorts,
     tally: Arc<Tally>,
+    /// Absent where runs have no identities.
+    identities: Option<Identities>,
 }
 
 /// One door, ready to be served.
@@ -64,9 +67,15 @@ impl std::fmt::Debug for Door {
 
 impl Inbound {
     /// Doors that ask these ports. Of the gate, only record, clock and ids are used.
-    pub fn new(mut settings: RelaySettings, gate: Gate, ports: InboundPorts) -> Self {
+    pub fn new(
+        mut settings: RelaySettings,
+        gate: Gate,
+        ports: InboundPorts,
+        identities: Option<Identities>,
+    ) -> Self {
         settings.connections_max = settings.connections_max.min(limits::CALLER_CONNECTIONS_MAX);
-        let shared = Shared { settings: Arc::new(settings), gate, ports, tally: Arc::default() };
+        let settings = Arc::new(settings);
+        let shared = Shared { settings, gate, ports, tally: Arc::default(), identities };
         Self { shared: Arc::new(shared) }
     }
 

@@ -17,6 +17,7 @@ mod body;
 mod cut;
 mod head;
 mod http1;
+mod identities;
 mod idle;
 mod inbound;
 mod lane;
@@ -38,5 +39,6 @@ mod upgrade;
 mod upstream;
 
 pub use authority::{Authorities, AuthorityError, CaFiles};
+pub use identities::{Identities, Svids};
 pub use inbound::{Door, DoorError, Inbound, InboundPorts, RunningServer, Servers};
 pub use relay::{Relay, RelaySettings, Tally};

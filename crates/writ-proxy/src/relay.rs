@@ -4,7 +4,7 @@
 //! of a body if need be: the task is dropped, and dropping closes both sockets and writes the receipts.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use writ_core::{Protocol, Reason, SessionId};
 use writ_gate::{Admitted, Gate, Handoff, Session, limits};
 
 use crate::authority::Authorities;
+use crate::identities::Identities;
 use crate::lane::{Lane, Lanes, Seat};
 use crate::serving::Common;
-use crate::upstream::{SessionTrust, Trust, Way};
+use crate::upstream::{Services, SessionTrust, Trust, Way};
 use crate::{line, opaque, turned_away};
 
 /// Between two looks at what is idle.
@@ -130,6 +131,8 @@ pub(crate) struct Shared {
     pub(crate) authorities: Arc<Authorities>,
     handoff: Arc<dyn Handoff>,
     trust: Arc<Trust>,
+    /// Set once, where runs have identities.
+    pub(crate) identities: Arc<OnceLock<Identities>>,
     lanes: Lanes,
     /// The second in which a miss was last recorded.
     miss_recorded: AtomicU64,
@@ -148,10 +151,17 @@ impl Relay {
             authorities,
             handoff,
             trust: Arc::new(Trust::system()),
+            identities: Arc::default(),
             lanes: Lanes::default(),
             miss_recorded: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// The same relay, which can call governed runs from now on. Counts once.
+    pub fn with_identities(self, identities: Identities) -> Self {
+        self.shared.identities.get_or_init(|| identities);
+        self
     }
 
     /// What was counted.
@@ -278,7 +288,10 @@ impl Shared {
 
     /// What connections of this session share.
     pub(crate) fn lane(self: &Arc<Self>, session: &Arc<Session>) -> Arc<Lane> {
-        self.lanes.of(session, &self.common, || Way::Services(SessionTrust::new(Arc::clone(&self.trust))))
+        self.lanes.of(session, &self.common, || {
+            let trust = SessionTrust::new(Arc::clone(&self.trust));
+            Way::Services(Services { trust, session: Arc::clone(session), identities: Arc::clone(&self.identities) })
+        })
     }
 
     /// The hand-off did not know the socket: a stranger, or the daemon itself. Counted each time, recorded at most

@@ -10,7 +10,7 @@ mod trust;
 pub(crate) mod wire;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::HeaderValue;
@@ -23,6 +23,7 @@ use writ_core::{Protocol, Reason, Service};
 use writ_gate::{Behind, Session};
 
 use crate::head::Place;
+use crate::identities::Identities;
 use io::Io;
 use pool::Alpn;
 pub(crate) use trust::{SessionTrust, Trust};
@@ -45,9 +46,9 @@ impl Target {
         }
     }
 
-    /// Whether the way there is TLS that is verified for the service's name.
+    /// Whether the way there is TLS that is verified for the service's name, or for the run that it is.
     pub(crate) fn verified(&self) -> bool {
-        self.service.protocol == Protocol::Https
+        self.service.protocol == Protocol::Https || self.service.upstream.peer.is_some()
     }
 
     /// Whether a credential may travel there.
@@ -59,9 +60,30 @@ impl Target {
 /// How the connections of a session are made.
 pub(crate) enum Way {
     /// To services, as their files say.
-    Services(SessionTrust),
+    Services(Services),
     /// To the server of a governed run.
     Server(Server),
+}
+
+/// What one session needs to reach services.
+pub(crate) struct Services {
+    pub(crate) trust: SessionTrust,
+    pub(crate) session: Arc<Session>,
+    pub(crate) identities: Arc<OnceLock<Identities>>,
+}
+
+impl Services {
+    /// TLS settings for a service, with this offer.
+    fn config(&self, target: &Target, offer: Alpn) -> Result<Arc<ClientConfig>, Reason> {
+        let upstream = &target.service.upstream;
+        let Some(peer) = &upstream.peer else {
+            return self.trust.client_config(upstream.ca_file.as_deref(), offer);
+        };
+        let identities = self.identities.get().ok_or(Reason::UpstreamTls)?;
+        let mut config = ClientConfig::clone(&*identities.svids.client(&self.session, peer)?);
+        config.alpn_protocols = offer.protocols();
+        Ok(Arc::new(config))
+    }
 }
 
 /// The server of a run, on loopback.
@@ -80,7 +102,7 @@ impl Way {
         within: Duration,
     ) -> Result<(Io, Alpn), Reason> {
         match self {
-            Self::Services(trust) => dial(target, trust, wants, within).await,
+            Self::Services(services) => dial(target, services, wants, within).await,
             Self::Server(server) => {
                 let connected = server.connect(target);
                 let stream =
@@ -114,7 +136,7 @@ impl Server {
 /// Connects and, for an `https` service, speaks TLS, all within the time allowed.
 pub(crate) async fn dial(
     target: &Target,
-    trust: &SessionTrust,
+    services: &Services,
     offer: Alpn,
     within: Duration,
 ) -> Result<(Io, Alpn), Reason> {
@@ -122,11 +144,11 @@ pub(crate) async fn dial(
         if !target.verified() {
             return Ok((Io::Plain(connect(target).await?), Alpn::Http1));
         }
-        let config = trust.client_config(target.service.upstream.ca_file.as_deref(), offer)?;
+        let config = services.config(target, offer)?;
         match secure(target, config).await {
             // The service speaks nothing but HTTP/2; the relay translates.
             Err(Failed::NoCommonProtocol) if offer == Alpn::Http1 => {
-                let config = trust.client_config(target.service.upstream.ca_file.as_deref(), Alpn::Http2)?;
+                let config = services.config(target, Alpn::Http2)?;
                 secure(target, config).await
             }
             other => other,

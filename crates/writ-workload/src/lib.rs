@@ -26,8 +26,8 @@ mod workloads;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use writ_core::{Clock, IdSource};
-use writ_identity::{Bundles, Issuer};
+use writ_core::{Clock, IdSource, SpiffeId, Timestamp};
+use writ_identity::{Bundles, Error, Issuer, X509Svid, validate};
 
 pub use server::{BindError, Server};
 pub use workloads::{Entitled, Entitlements, NotAttested, Workloads};
@@ -45,4 +45,14 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness, to spread renewals.
     pub ids: Arc<dyn IdSource>,
+}
+
+impl Parts {
+    /// An X509-SVID that these bundles vouch for. While the authority begins anew there is a moment in which what
+    /// signs is not what is trusted any more; that is [`Error::NotReady`].
+    fn x509(&self, id: &SpiffeId, limit: Timestamp, bundles: &Bundles) -> Result<X509Svid, Error> {
+        let issued = self.issuer.x509(id, limit)?;
+        let vouched = validate::x509(&issued.chain, bundles, self.clock.now());
+        vouched.map(|_| issued).map_err(|_| Error::NotReady)
+    }
 }

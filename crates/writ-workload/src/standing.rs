@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use writ_core::Timestamp;
 use writ_gate::limits;
-use writ_identity::{Bundles, X509Svid, validate};
+use writ_identity::{Bundles, X509Svid};
 
 use crate::Parts;
 use crate::api::unissued;
@@ -181,12 +181,9 @@ pub(crate) struct Moment<'a> {
 impl Moment<'_> {
     /// An X509-SVID for one of the caller's identities, and when to issue the next one.
     pub(crate) fn x509(&self, entitled: &Entitled) -> Result<(X509Svid, Option<Timestamp>), Status> {
-        let Parts { issuer, clock, ids, .. } = self.parts;
-        let issued = issuer.x509(&entitled.spiffe_id, entitled.expires).map_err(|error| unissued(&error))?;
-        // While the authority begins anew there is a moment in which what signs is not what is trusted any more.
-        validate::x509(&issued.chain, self.bundles, clock.now())
-            .map_err(|_| Status::unavailable("the authority begins anew"))?;
-        let renew = self.renewal(entitled, issued.not_after, issued.renew_at(ids.as_ref()));
+        let issued = self.parts.x509(&entitled.spiffe_id, entitled.expires, self.bundles);
+        let issued = issued.map_err(|error| unissued(&error))?;
+        let renew = self.renewal(entitled, issued.not_after, issued.renew_at(self.parts.ids.as_ref()));
         Ok((issued, renew))
     }
 

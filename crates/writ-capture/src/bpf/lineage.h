@@ -133,13 +133,12 @@ SEC("tp_btf/sched_process_exit") int BPF_PROG(writ_exit, struct task_struct *tas
 	if (task->pid != task->tgid)
 		return 0;
 	__u32 tgid = task->tgid;
-	if (!use_task_storage) {
-		bpf_map_delete_elem(&tgid_label, &tgid);
+	if (bpf_task_storage_get(&task_program, task, 0, 0))
 		bpf_map_delete_elem(&tgid_program, &tgid);
-	}
 	struct label *label = bpf_task_storage_get(&task_label, task, 0, 0);
 	if (!label)
 		return 0;
+	bpf_map_delete_elem(&tgid_label, &tgid);
 	struct event *event = new_event(EXITED, label->run, label->governed);
 	if (!event)
 		return 0;

@@ -83,6 +83,17 @@ SEC("cgroup_skb/egress") int egress(struct __sk_buff *skb)
 	return 1;
 }
 
+SEC("cgroup_skb/ingress") int ingress(struct __sk_buff *skb)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 1;
+	skb->mark = bpf_sk_storage_get(&of_socket, sk, 0, 0) != 0;
+	bpf_sk_release(sk);
+	return 1;
+}
+
 SEC("tp_btf/task_newtask") int BPF_PROG(newtask, struct task_struct *child, __u64 flags)
 {
 	bpf_task_storage_get(&of_task, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -106,7 +117,7 @@ int BPF_PROG(moved, struct cgroup *to, const char *path, struct task_struct *tas
 
 SEC("cgroup/connect4") int task_storage_in_cgroup(struct bpf_sock_addr *ctx)
 {
-	return bpf_task_storage_get(&of_task, bpf_get_current_task_btf(), 0, 0) != 0;
+	return bpf_task_storage_get(&of_task, bpf_get_current_task_btf()->group_leader, 0, 0) != 0;
 }
 
 extern void *bpf_cast_to_kern_ctx(void *obj) __ksym __weak;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use writ_capture::{Capture, Events, GovernId, KernelEvent, Who};
+use writ_capture::{Capture, Events, GovernId, KernelEvent, Network, Who};
 use writ_core::{Process, RunId};
 use writ_testkit::wait::until;
 
@@ -525,4 +525,41 @@ fn revocation_cuts_what_passes_by_and_nothing_else() {
     let answer = unlaunched.does(again, &json!({}));
     assert!(says("taken", "198.18.0.3:80", HELD, &answer), "{answer}");
     assert_eq!(other.does("return tcp('198.18.0.3', 80).recv(9)", &json!({})), "b'direct\\n'");
+}
+
+#[test]
+fn a_process_in_a_network_of_its_own_is_held_there() {
+    let Some(host) = Installation::open("a_process_in_a_network_of_its_own_is_held_there") else { return };
+    let foreign = Foreign::make(&host);
+    let mut agent = foreign.agent(1);
+    let unshare = "
+        assert libc.unshare(0x40000000) == 0
+        subprocess.check_call(['ip', 'link', 'set', 'lo', 'up'])
+        sys.old = socket.create_server(('127.0.0.1', 9))
+        sys.kept = tcp('127.0.0.1', 9)
+    ";
+    assert_eq!(agent.does(unshare, &json!({})), "None");
+    host.listen();
+    host.capture.set_destinations(&[take("198.18.0.1", 443)]).unwrap();
+    let governed = host.capture.govern(&foreign.0, id()).unwrap();
+    if governed.connections.trouble.is_none() {
+        // Both ends were the process's own.
+        assert!(governed.connections.cut >= 1, "{governed:?}");
+        assert_eq!(agent.does("return sys.kept.recv(9)", &json!({})), "ECONNABORTED");
+    }
+    // Nobody listens there yet.
+    assert_eq!(connects(&mut agent), "ECONNREFUSED");
+    let network = Network::of(agent.child.id()).unwrap();
+    assert_ne!(network.id().unwrap(), Network::here().unwrap().id().unwrap());
+    network
+        .within(|| {
+            host.make_ears();
+            Ok(())
+        })
+        .unwrap();
+    assert!(is_held(&mut agent));
+    let answer = agent.does("return udp('8.8.8.8', 53, False)", &json!({}));
+    assert!(says("asked", "8.8.8.8:53", HELD, &answer), "{answer}");
+    assign(&host, &agent);
+    assert!(acts_for_its_run(&mut agent));
 }

@@ -60,6 +60,12 @@ impl Installation {
 
     /// Listens as the daemon does, and tells the kernel.
     pub(crate) fn listen(&self) {
+        self.make_ears();
+        self.capture.set_ports(RELAY, RESOLVER).unwrap();
+    }
+
+    /// Listens in the calling thread's network.
+    pub(crate) fn make_ears(&self) {
         for address in ["127.0.0.1", "::1"] {
             for port in [RELAY, RESOLVER] {
                 let listener = TcpListener::bind((address, port)).unwrap();
@@ -71,7 +77,6 @@ impl Installation {
             let capture = Arc::clone(&self.capture);
             thread::spawn(move || resolver(&socket, &capture));
         }
-        self.capture.set_ports(RELAY, RESOLVER).unwrap();
     }
 
     /// A listener that says `direct` to whoever comes.

@@ -390,5 +390,5 @@ fn what_is_required_loads_where_capture_opens() {
         println!("{feature:?}");
         assert!(feature.present || !feature.required, "{feature:?}");
     }
-    assert_eq!(features.iter().filter(|feature| feature.required).count(), 5);
+    assert_eq!(features.iter().filter(|feature| feature.required).count(), 6);
 }

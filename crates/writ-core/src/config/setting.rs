@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use crate::grant::ActsFor;
 use crate::name::{AgentName, HostName, HumanId, OperationName, SecretName, ServiceName};
-use crate::service::{Effect, Protocol};
+use crate::service::{AgentPeer, Effect, Protocol};
 use crate::spiffe::TrustDomain;
 use crate::units::{ByteSize, Span};
 
@@ -142,6 +142,7 @@ macro_rules! from_text {
 
 from_text! {
     AgentName: "an agent name", "\"coder\"";
+    AgentPeer: "a run as a peer", "\"agent:coder\"";
     HumanId: "a human id", "\"unix:alice\"";
     ServiceName: "a service name", "\"github\"";
     SecretName: "the name of a secret", "\"github-token\"";

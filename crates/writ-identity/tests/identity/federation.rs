@@ -277,6 +277,19 @@ async fn https_spiffe_believes_one_id_of_one_domain() {
 }
 
 #[tokio::test]
+async fn our_own_bundle_is_fetched_from_nowhere() {
+    let consumer = Consumer::new().await;
+    let relation = Relation {
+        trust_domain: consumer.node.domain.clone(),
+        url: "https://localhost/b".to_owned(),
+        profile: Profile::Web { ca_file: None },
+    };
+    let file = consumer.folder.path().join("federated.json");
+    let (publication, surroundings) = (consumer.authority.publication(), consumer.node.surroundings());
+    Federation::open(vec![relation], publication, surroundings, file).unwrap_err();
+}
+
+#[tokio::test]
 async fn https_web_is_checked_by_name() {
     let consumer = Consumer::new().await;
     let endpoint = Endpoint::web(consumer.folder.path()).await;

@@ -80,6 +80,18 @@ fn presented(
     Ok(Some((scheme, Zeroizing::new(token.to_owned()))))
 }
 
+/// Puts a handle where a token would be, for a caller who brought none.
+pub(super) fn present(place: &TokenPlace, handle: &Handle, headers: &mut HeaderMap) -> Result<(), Reason> {
+    match place {
+        TokenPlace::Bearer => Taken::replace("Bearer ", &header::AUTHORIZATION, handle, headers),
+        TokenPlace::Header(name) => {
+            let name = name.parse().map_err(|_| Reason::CallerMissing)?;
+            Taken::replace("", &name, handle, headers);
+        }
+    }
+    Ok(())
+}
+
 impl Taken {
     /// Puts the handle where the token was.
     pub(super) fn replace(scheme: &str, place: &HeaderName, handle: &Handle, headers: &mut HeaderMap) {

@@ -7,9 +7,8 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Response};
 use hyper::body::Incoming;
-use writ_core::event::ConnectionRefused;
 use writ_core::service::{Upstream, UpstreamAddress};
-use writ_core::{HostName, Protocol, Reason, Service, ServiceName};
+use writ_core::{HostName, Protocol, Reason, Service, ServiceName, SpiffeId};
 use writ_gate::{Joined, Refusal, Served, Session, limits};
 
 use super::door::Door;
@@ -18,7 +17,9 @@ use super::trace;
 use crate::act::pass_on;
 use crate::body::{Answer, Transfer};
 use crate::head::{self, Place, Upgrade};
+use crate::identities;
 use crate::lane::Lane;
+use crate::marks::Found;
 use crate::refusal::Voice;
 use crate::running::Running;
 use crate::serving::{Common, Pace, Serving};
@@ -30,6 +31,8 @@ use crate::upstream::pool::Alpn;
 pub(super) struct Visit {
     pub(super) door: Arc<Door>,
     pub(super) pace: Pace,
+    /// The run at the other end, proven by TLS.
+    pub(super) peer: Option<SpiffeId>,
 }
 
 /// Whom a request is passed on for, and to whose server.
@@ -53,7 +56,7 @@ impl Serving for Visit {
     }
 
     fn malformed(&self) {
-        self.refused(None, Reason::BadRequest);
+        self.door.refused(None, Reason::BadRequest);
     }
 
     async fn act(
@@ -66,7 +69,7 @@ impl Serving for Visit {
         match self.pass(number, parts, incoming, &mut base).await {
             Ok(answer) => Ok(answer),
             Err(reason) => {
-                self.refused(base.as_deref(), reason);
+                self.door.refused(base.as_deref(), reason);
                 Err(Refusal { reason, action: None })
             }
         }
@@ -128,6 +131,13 @@ impl Visit {
     /// Who the caller is, and whose server answers them.
     async fn let_in(&self, parts: &mut Parts, known: &mut Option<Arc<Session>>) -> Result<Let, Reason> {
         let Door { agent, serve, ports, .. } = &*self.door;
+        let said = identities::hear(&mut parts.headers);
+        if let Some(peer) = &self.peer {
+            return self.let_run_in(parts, peer, said, known).await;
+        }
+        if self.door.governed() {
+            return Err(Reason::Ungoverned);
+        }
         let open = serve.open.iter().any(|open| open.covers(parts.uri.path()));
         let caller = match token::take(parts, &serve.token) {
             Ok(None) if open => None,
@@ -147,6 +157,28 @@ impl Visit {
         Ok(Let { base, joined: Some(joined) })
     }
 
+    /// A run that calls: its agent must be named, and its node say for whom.
+    async fn let_run_in(
+        &self,
+        parts: &mut Parts,
+        peer: &SpiffeId,
+        said: Option<HeaderValue>,
+        known: &mut Option<Arc<Session>>,
+    ) -> Result<Let, Reason> {
+        let Door { agent, serve, ports, .. } = &*self.door;
+        Found::take(&mut parts.headers);
+        let base = ports.behind.behind(agent, serve.to)?;
+        *known = Some(Arc::clone(&base));
+        if !serve.agents.iter().any(|named| named.is(peer, base.facts().spiffe_id.trust_domain())) {
+            return Err(Reason::Ungoverned);
+        }
+        let said = said.as_ref().and_then(|said| said.to_str().ok()).ok_or(Reason::CallerMissing)?;
+        let caller = self.door.believe(said, peer, &base)?;
+        let joined = ports.join.join(&base, caller).await?;
+        token::present(&serve.token, &joined.handle, &mut parts.headers)?;
+        Ok(Let { base, joined: Some(joined) })
+    }
+
     async fn verify(&self, taken: Taken) -> Result<Proven, Reason> {
         let Door { agent, serve, ports, .. } = &*self.door;
         let audience = serve.audience.as_deref().ok_or(Reason::CallerRefused)?;
@@ -157,18 +189,6 @@ impl Visit {
         Ok((within.unwrap_or(Err(Reason::CallerUnverified))?, scheme, place))
     }
 
-    /// Counted each time, recorded at most once a second, so that strangers cannot fill the log.
-    fn refused(&self, base: Option<&Session>, reason: Reason) {
-        let event = ConnectionRefused {
-            actor: base.map(Session::actor),
-            conn: None,
-            destination: format!("{} at {}", self.door.agent, self.door.serve.listen),
-            process: None,
-            reason,
-            transport: "inbound".to_owned(),
-        };
-        self.door.refused(event);
-    }
 }
 
 /// A caller with the place of their token.

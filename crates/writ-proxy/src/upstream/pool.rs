@@ -21,6 +21,16 @@ pub(crate) enum Alpn {
     Http2,
 }
 
+impl Alpn {
+    /// What is offered.
+    pub(crate) fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http1 => vec![b"http/1.1".to_vec()],
+            Self::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
+}
+
 /// The connections of one session.
 #[derive(Default)]
 pub(crate) struct Pool {

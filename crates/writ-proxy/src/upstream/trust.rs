@@ -125,10 +125,7 @@ impl SessionTrust {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&roots))
             .with_no_client_auth();
-        config.alpn_protocols = match offer {
-            Alpn::Http1 => vec![b"http/1.1".to_vec()],
-            Alpn::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        };
+        config.alpn_protocols = offer.protocols();
         config.resumption = Resumption::in_memory_sessions(RESUMPTIONS_MAX);
         // Both are the defaults; a credential must not be replayable and keys are never written down.
         config.enable_early_data = false;

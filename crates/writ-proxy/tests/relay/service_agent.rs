@@ -23,7 +23,7 @@ use writ_core::{
 };
 use writ_gate::{BoxFuture, Caller, Callers, Delegation, Human, Joined, Served, Session};
 use writ_host::{SystemClock, SystemIds};
-use writ_proxy::{Inbound, InboundPorts, RelaySettings, Servers};
+use writ_proxy::{Identities, Inbound, InboundPorts, RelaySettings, Servers};
 use writ_session::{Agent, Confinement, OpenRequest, Program, Registry};
 
 use crate::client::{connect, trusting};
@@ -35,6 +35,7 @@ pub(crate) type Body = BoxBody<Bytes, Infallible>;
 pub(crate) struct ServiceAgent {
     pub(crate) world: World,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) identities: Option<Identities>,
     _dir: tempfile::TempDir,
 }
 
@@ -55,6 +56,7 @@ pub(crate) fn caller(name: &str) -> Caller {
         display: Some(name.to_owned()),
         groups: Vec::new(),
         expires: SystemClock.now().plus(Duration::from_mins(10)),
+            parents: Vec::new(),
     }
 }
 
@@ -75,7 +77,7 @@ impl ServiceAgent {
         let session = open(&registry).await;
         let acting = Acting { session, registry: Some(registry.clone()), log };
         let world = World::acting(acting, vec![service], RelaySettings::default(), 443, "127.0.0.1:0").await;
-        Self { world, registry, _dir: dir }
+        Self { world, registry, identities: None, _dir: dir }
     }
 
     pub(crate) async fn join(&self, name: &str) -> Joined {
@@ -107,7 +109,7 @@ impl ServiceAgent {
             join: self.registry.clone(),
             behind: Arc::new(Servers::new(runs)),
         };
-        let inbound = Inbound::new(RelaySettings::default(), self.world.gate.clone(), ports);
+        let inbound = Inbound::new(RelaySettings::default(), self.world.gate.clone(), ports, self.identities.clone());
         let door = inbound.door(&AgentName::new("tester").unwrap(), &serve).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -127,6 +129,7 @@ pub(crate) fn serve(to: u16) -> Serve {
         issuer: None,
         token: TokenPlace::Bearer,
         open: Vec::new(),
+        agents: Vec::new(),
         ungoverned: false,
     }
 }

@@ -70,6 +70,7 @@ pub(crate) fn service(protocol: Protocol, upstream: SocketAddr, ca_file: Option<
             address: Some(UpstreamAddress::Socket(upstream)),
             ca_file,
             danger_plaintext_credential: false,
+            peer: None,
         },
         credential: None,
         operations: Vec::new(),

@@ -35,7 +35,7 @@ pub(super) enum Interpreter {
     Shell,
     /// `env`, which executes what `PATH` leads to.
     Env,
-    /// Named by the script's own first line.
+    /// Another one: by name, or because the script's own first line names it.
     Other,
     /// Not the one that the script's first line names.
     Wrapped,
@@ -57,6 +57,9 @@ impl Interpreter {
             "java" => Some(Self::Java),
             "sh" | "bash" | "dash" | "zsh" | "ksh" | "mksh" | "ash" => Some(Self::Shell),
             "env" => Some(Self::Env),
+            "php" | "lua" | "luajit" | "tclsh" | "Rscript" | "pwsh" | "dotnet" | "guile" | "elixir" => {
+                Some(Self::Other)
+            }
             _ => None,
         }
     }
@@ -233,6 +236,7 @@ mod tests {
         assert_eq!(of("/opt/node-22/bin/node"), Some(Interpreter::Node));
         assert_eq!(of("/usr/bin/perl5.36.0"), Some(Interpreter::Perl));
         assert_eq!(of("/bin/dash"), Some(Interpreter::Shell));
+        assert_eq!(of("/usr/bin/php8.3"), Some(Interpreter::Other));
         assert_eq!((of("/usr/bin/pythonic"), of("/usr/bin/cat"), of("/")), (None, None, None));
     }
 }

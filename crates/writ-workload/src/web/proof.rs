@@ -25,7 +25,7 @@ pub(super) struct Proof {
 
 enum Source {
     Files { chain: PathBuf, key: PathBuf, chain_held: Vec<u8> },
-    Svid { id: SpiffeId, parts: Box<Parts> },
+    Svid { id: SpiffeId, parts: Box<Parts>, beside: Vec<CertificateDer<'static>> },
 }
 
 /// Files are looked at this often.
@@ -41,7 +41,9 @@ impl Proof {
             Certificate::Files { chain, key } => {
                 Source::Files { chain: chain.clone(), key: key.clone(), chain_held: Vec::new() }
             }
-            Certificate::Svid(id) => Source::Svid { id: id.clone(), parts: Box::new(parts.clone()) },
+            Certificate::Svid(id) => {
+                Source::Svid { id: id.clone(), parts: Box::new(parts.clone()), beside: Vec::new() }
+            }
         };
         let mut proof = Self { source, clock, tls: None, due: Timestamp::default() };
         match proof.renew() {
@@ -57,13 +59,21 @@ impl Proof {
 
     /// Replaces the certificate if that is due. What was good stays in use until something better is.
     pub(super) fn refresh(&mut self) {
-        if self.clock.now() < self.due {
+        if self.clock.now() < self.due && !self.roots_changed() {
             return;
         }
         if let Err(error) = self.renew() {
             self.due = self.clock.now().plus(RETRY);
             let error = &error as &dyn std::error::Error;
             tracing::warn!(target: "writ::workload", error, "the certificate could not be renewed");
+        }
+    }
+
+    /// Whether our own identity was issued beside other roots than those of now, which may not vouch for it.
+    fn roots_changed(&self) -> bool {
+        match &self.source {
+            Source::Svid { parts, beside, .. } => parts.bundles.borrow().own().x509() != *beside,
+            Source::Files { .. } => false,
         }
     }
 
@@ -78,12 +88,14 @@ impl Proof {
                 }
                 self.due = now.plus(FILES);
             }
-            Source::Svid { id, parts } => {
-                let issued = parts.issuer.x509(id, Timestamp::from_micros(u64::MAX))?;
+            Source::Svid { id, parts, beside } => {
+                let bundles = Arc::clone(&parts.bundles.borrow());
+                let issued = parts.x509(id, Timestamp::from_micros(u64::MAX), &bundles)?;
                 let key = PrivateKeyDer::try_from(issued.key.expose().to_vec())
                     .map_err(|problem| rustls::Error::General(problem.to_owned()))?;
                 self.due = issued.renew_at(parts.ids.as_ref()).max(now.plus(RETRY));
                 self.tls = Some(settings(issued.chain, key)?);
+                *beside = bundles.own().x509().to_vec();
             }
         }
         Ok(())

@@ -5,18 +5,21 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use writ_core::SpiffeId;
+use writ_core::clock::ManualClock;
+use writ_core::{Clock, SpiffeId, TrustDomain};
 use writ_gate::{BoxFuture, limits};
+use writ_identity::federation::{Federation, Profile, Relation};
+use writ_workload::Parts;
 use writ_workload::settings::{Certificate, Https};
-use writ_workload::web::{self, BUNDLE_PATH, Endpoint, Router, Web, WebError};
+use writ_workload::web::{self, BUNDLE_PATH, Endpoint, Web, WebError};
 
-use crate::world::{DOMAIN, PATIENCE, World, entitled, settings, soon};
+use crate::world::{DOMAIN, PATIENCE, World, entitled, now, settings, soon, surroundings};
 
 /// What an engineer of the token exchange would add.
 struct Echo;
@@ -31,6 +34,8 @@ struct Site {
     world: World,
     at: SocketAddr,
     roots: PathBuf,
+    /// When certificates are renewed.
+    clock: Arc<ManualClock>,
     _serving: JoinHandle<()>,
 }
 
@@ -53,8 +58,10 @@ impl Site {
     }
 
     async fn serve(world: World, certificate: Certificate, roots: PathBuf) -> Self {
+        let clock = Arc::new(ManualClock::new(now()));
         let https = Https { listen: "127.0.0.1:0".parse().unwrap(), certificate };
-        let web = Web::bind(&https, &world.parts).await.unwrap();
+        let parts = Parts { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..world.parts.clone() };
+        let web = Web::bind(&https, &parts).await.unwrap();
         let at = web.address().unwrap();
         let router = web::documents(&world.parts, &[("token_endpoint", "/token")]).route(
             "/token",
@@ -62,7 +69,7 @@ impl Site {
             Arc::new(Echo),
         );
         let serving = tokio::spawn(web.serve(router, world.stop.clone()));
-        Self { world, at, roots, _serving: serving }
+        Self { world, at, roots, clock, _serving: serving }
     }
 
     async fn curl(&self, path: &str, extra: &[&str]) -> Output {
@@ -125,12 +132,12 @@ async fn the_bundle_is_what_others_federate_with() {
     let site = Site::web("").await;
     let served = site.json(BUNDLE_PATH).await;
     let text = served.to_string();
-    let domain = writ_core::TrustDomain::new(DOMAIN).unwrap();
+    let domain = TrustDomain::new(DOMAIN).unwrap();
     let read = writ_identity::Bundle::from_jwks(domain, text.as_bytes()).unwrap();
     assert_eq!(read.x509(), site.world.parts.bundles.borrow().own().x509());
     assert!(served["spiffe_sequence"].is_u64() && served["spiffe_refresh_hint"].is_u64());
     // A change is served at once.
-    site.world.authority.replace(crate::world::now()).await.unwrap();
+    site.world.authority.replace(now()).await.unwrap();
     let changed = site.json(BUNDLE_PATH).await;
     assert!(changed["spiffe_sequence"].as_u64() > served["spiffe_sequence"].as_u64());
     let content = site.curl(BUNDLE_PATH, &["-o", "/dev/null", "-w", "%{content_type}"]).await;
@@ -207,6 +214,80 @@ async fn an_svid_of_our_own_proves_the_listener_to_those_who_have_the_bundle() {
     inspect.stdin.take().unwrap().write_all(certificates.as_bytes()).unwrap();
     let text = String::from_utf8(inspect.wait_with_output().unwrap().stdout).unwrap();
     assert!(text.contains(&format!("URI:spiffe://{DOMAIN}/writ/web")), "{text}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_replaced_is_shown_to_the_next_client_and_a_broken_one_is_not() {
+    let site = Site::web("").await;
+    let (chain, key) = (site.roots.clone(), site.world.folder.path().join("key.pem"));
+    assert_eq!(site.status(BUNDLE_PATH, &[]).await, "200 2");
+    let old = std::fs::read(&chain).unwrap();
+    let minute = Duration::from_mins(1);
+    // Half written, as when somebody copies it there.
+    std::fs::write(&chain, "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();
+    site.clock.advance(minute);
+    let kept = site.world.folder.path().join("old.pem");
+    std::fs::write(&kept, old).unwrap();
+    let kept = ["--cacert", kept.to_str().unwrap()];
+    assert_eq!(site.status(BUNDLE_PATH, &kept).await, "200 2", "what was good stays in use");
+    issue(&chain, &key);
+    site.clock.advance(minute);
+    assert_eq!(site.status(BUNDLE_PATH, &[]).await, "200 2", "the new one");
+    assert_eq!(site.status(BUNDLE_PATH, &kept).await, "000 0", "and no longer the old one");
+}
+
+#[tokio::test]
+async fn an_svid_of_our_own_is_renewed_before_it_ends() {
+    let site = Site::spiffe().await;
+    let shown = async || {
+        let said = site.openssl(&["-showcerts"]).await;
+        let (_, rest) = said.split_once("-----BEGIN CERTIFICATE-----").unwrap();
+        rest.split_once("-----END").unwrap().0.to_owned()
+    };
+    let first = shown().await;
+    assert_eq!(first, shown().await);
+    // A certificate holds for an hour.
+    site.clock.advance(Duration::from_mins(40));
+    assert_ne!(first, shown().await);
+}
+
+/// Another trust domain's daemon polls the bundle, in either profile.
+#[tokio::test]
+async fn others_federate_with_us_in_both_profiles() {
+    let own = TrustDomain::new(DOMAIN).unwrap();
+    for spiffe in [false, true] {
+        let site = if spiffe { Site::spiffe().await } else { Site::web("").await };
+        let bootstrap = site.world.folder.path().join("bootstrap.json");
+        std::fs::write(&bootstrap, site.world.parts.bundles.borrow().own().jwks()).unwrap();
+        let endpoint = SpiffeId::new(&format!("spiffe://{DOMAIN}/writ/web")).unwrap();
+        let profile = if spiffe {
+            Profile::Spiffe { endpoint, bootstrap }
+        } else {
+            Profile::Web { ca_file: Some(site.roots.clone()) }
+        };
+        let url = format!("https://localhost:{}{BUNDLE_PATH}", site.at.port());
+        let relation = Relation { trust_domain: own.clone(), url, profile };
+        let other = crate::world::authority("other.example", settings("")).await;
+        let kept = site.world.folder.path().join("federation.json");
+        let publication = other.publication();
+        let federation = Federation::open(vec![relation], publication, surroundings(), kept).unwrap();
+        let polls = soon("the poll", federation.tick(now())).await.unwrap();
+        assert!(polls.iter().all(|poll| poll.changed.is_ok()) && polls.len() == 1, "{polls:?}");
+        let bundles = other.bundles().borrow().clone();
+        let ours = site.world.parts.bundles.borrow().own().x509().to_vec();
+        assert_eq!(bundles.get(DOMAIN).unwrap().x509(), ours);
+    }
+}
+
+/// A root that was replaced vouches for nothing any more, not even for the listener that says so.
+#[tokio::test]
+async fn the_listener_shows_no_svid_of_a_root_that_was_replaced() {
+    let site = Site::spiffe().await;
+    let verify = ["-verify_return_error", "-brief"];
+    assert!(site.openssl(&verify).await.contains("Verification: OK"));
+    site.world.authority.replace(now()).await.unwrap();
+    write_roots(&site.world, &site.roots);
+    assert!(site.openssl(&verify).await.contains("Verification: OK"));
 }
 
 #[tokio::test]
@@ -338,5 +419,4 @@ async fn a_certificate_that_cannot_be_used_is_named() {
     assert!(matches!(bind(&key, &key).await, Err(WebError::Content { what: "certificates", .. })));
     assert!(matches!(bind(&chain, &chain).await, Err(WebError::Content { what: "private key", .. })));
     assert!(matches!(bind(&chain, &other).await, Err(WebError::Tls(_))), "another one's key");
-    let _taken: Router = Router::default();
 }

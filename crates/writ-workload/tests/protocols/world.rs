@@ -95,12 +95,15 @@ pub(crate) fn settings(text: &str) -> IdentitySettings {
 }
 
 pub(crate) async fn authority(domain: &str, settings: IdentitySettings) -> Authority {
-    let surroundings = Surroundings {
+    Authority::open(TrustDomain::new(domain).unwrap(), settings, surroundings()).await.unwrap()
+}
+
+pub(crate) fn surroundings() -> Surroundings {
+    Surroundings {
         keep: Arc::new(Memory::default()),
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds::default()),
-    };
-    Authority::open(TrustDomain::new(domain).unwrap(), settings, surroundings).await.unwrap()
+    }
 }
 
 impl World {

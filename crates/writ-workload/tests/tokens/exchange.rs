@@ -60,7 +60,7 @@ async fn a_token_ends_with_whatever_ends_first() {
     assert_eq!(lives(site.exchange(&alice, &run_id("coder", 2))).await, 77);
     let mut brief = site.people.claims("alice");
     brief.insert("exp".to_owned(), (now + 33).into());
-    assert_eq!(lives(site.exchange(&site.people.sign(brief), &run_id("coder", 1))).await, 33);
+    assert_eq!(lives(site.exchange(&site.people.sign(&brief), &run_id("coder", 1))).await, 33);
     let fields = with(site.fields(), "audience", "https://coders.example");
     assert_eq!(lives(fields).await, 300);
     let txn = site.transaction(&alice, &run_id("coder", 1));
@@ -171,7 +171,7 @@ async fn a_session_that_is_narrowed_gets_no_more_than_its_grants_say() {
     let named = "github:acme/site:read";
     let mut claims = site.people.claims("alice");
     claims.insert("scope".to_owned(), named.into());
-    let fields = site.exchange(&site.people.sign(claims), &run_id("coder", 1));
+    let fields = site.exchange(&site.people.sign(&claims), &run_id("coder", 1));
     let fields = with(with(fields, "audience", "https://coders.example"), "scope", named);
     assert_eq!(site.token(&fields).await.body["scope"], named);
 }
@@ -181,7 +181,7 @@ async fn groups_are_told_where_the_configuration_says_so() {
     let (site, _session) = Site::with_alice().await;
     let mut alice = site.people.claims("alice");
     alice.insert("groups".to_owned(), json!(["staff"]));
-    let alice = site.people.sign(alice);
+    let alice = site.people.sign(&alice);
     let fields = site.exchange(&alice, &run_id("coder", 1));
     assert_eq!(claims(&site.token(&fields).await.token())["groups"], json!(["staff"]));
     let fields = with(fields, "audience", "https://coders.example");

@@ -1,4 +1,4 @@
-//! What PyPI's `joserfc` and `pyjwt` make of the tokens, and of proofs that they make themselves.
+//! What `PyPI`'s `joserfc` and `pyjwt` make of the tokens, and of proofs that they make themselves.
 
 use std::io::Write;
 use std::process::Stdio;

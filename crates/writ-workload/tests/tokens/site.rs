@@ -37,7 +37,7 @@ const ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const TXN: &str = "urn:ietf:params:oauth:token-type:txn_token";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const CONFIG: &str = r#"
 [identity]
@@ -123,12 +123,12 @@ impl Site {
             ids: Arc::new(SystemIds::default()),
         };
         let (live, log) = (Arc::new(Live::default()), Arc::new(Log::default()));
-        let ports = TokenPorts {
+        let around = TokenPorts {
             subjects: Arc::clone(&people) as Arc<dyn Subjects>,
             sessions: Arc::clone(&live) as Arc<dyn Sessions>,
             record: Arc::clone(&log) as Arc<dyn Record>,
         };
-        let tokens = Tokens::new(&parts, ports, settings).unwrap();
+        let tokens = Tokens::new(&parts, around, settings).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
         let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -139,8 +139,8 @@ impl Site {
         let web = Web::bind(&https, &parts).await.unwrap();
         let (port, stop) = (web.address().unwrap().port(), CancellationToken::new());
         let router = tokens.add_to(web::documents(&parts, &[]));
-        let _serving = tokio::spawn(web.serve(router, stop.clone()));
-        Self { folder, clock, parts, tokens, live, log, people, stop, port, _serving }
+        let serving = tokio::spawn(web.serve(router, stop.clone()));
+        Self { folder, clock, parts, tokens, live, log, people, stop, port, _serving: serving }
     }
 
     /// With a run of `coder` that acts for Alice for an hour.
@@ -358,7 +358,7 @@ pub(crate) struct People {
 impl People {
     /// A token of ten minutes that is meant for the exchange, with all scopes.
     pub(crate) fn token(&self, name: &str) -> String {
-        self.sign(self.claims(name))
+        self.sign(&self.claims(name))
     }
 
     pub(crate) fn claims(&self, name: &str) -> Map<String, Value> {
@@ -369,8 +369,8 @@ impl People {
         claims.as_object().unwrap().clone()
     }
 
-    pub(crate) fn sign(&self, claims: Map<String, Value>) -> String {
-        self.authority.issuer().sign("at+jwt", &claims).unwrap().expose().to_owned()
+    pub(crate) fn sign(&self, claims: &Map<String, Value>) -> String {
+        self.authority.issuer().sign("at+jwt", claims).unwrap().expose().to_owned()
     }
 
     pub(crate) fn handle(&self, session: &Arc<Session>) -> String {

@@ -109,7 +109,11 @@ pub(in super::super) fn claim(interpreter: Interpreter, arguments: &[&[u8]]) -> 
         Interpreter::Perl => file(&PERL, words),
         Interpreter::Java => file(&JAVA, words),
         Interpreter::Shell => file(&SHELL, words),
-        Interpreter::Env | Interpreter::Other | Interpreter::Wrapped => None,
+        // Their options are not known here: only a file that comes before any.
+        Interpreter::Other => {
+            words.first().filter(|word| !word.starts_with('-')).map(|word| Claim::File((*word).to_owned()))
+        }
+        Interpreter::Env | Interpreter::Wrapped => None,
     }
 }
 
@@ -243,6 +247,8 @@ mod tests {
             (Interpreter::Java, "java -javaagent:x.jar -jar a.jar", None),
             (Interpreter::Java, "java @options -jar a.jar", None),
             (Interpreter::Java, "java -Xmx1g -jar a.jar b", file("a.jar")),
+            (Interpreter::Other, "php a.php b.php", file("a.php")),
+            (Interpreter::Other, "php -f a.php", None),
             (Interpreter::Shell, "sh -e run.sh", file("run.sh")),
             (Interpreter::Shell, "bash -ec x run.sh", None),
             (Interpreter::Shell, "bash +o posix run.sh", file("run.sh")),

@@ -20,6 +20,7 @@ impl World {
             display: Some(name.to_owned()),
             groups: vec!["staff".to_owned()],
             expires: self.clock.now().plus(Duration::from_mins(minutes)),
+            parents: Vec::new(),
         }
     }
 
