@@ -3,8 +3,7 @@
 //! discovery.
 //!
 //! What may be issued to whom is [`Workloads`]' to say, and how it is issued is `writ-identity`'s; here it is only
-//! spoken. Not here either: fetching the bundles of others, and the exchange of tokens, which is added to
-//! [`web::Router`].
+//! spoken. Tokens are exchanged on both by [`token`]. Not here either: fetching the bundles of others.
 //!
 //! Invariant: nothing secret is told but on the socket, to a process that was attested for that very call and is still
 //! there; and nothing that is told is logged.
