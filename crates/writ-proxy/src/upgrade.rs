@@ -34,7 +34,7 @@ pub(crate) fn agent_side(parts: &mut Parts) -> OnUpgrade {
 
 /// Asks the service for the upgrade and, if it agrees, ties the two sides together.
 pub(crate) async fn relay<L: Serving>(
-    line: &Arc<L>,
+    serving: &Arc<L>,
     lane: &Arc<Lane>,
     target: &Target,
     mut parts: Parts,
@@ -69,10 +69,10 @@ pub(crate) async fn relay<L: Serving>(
     }
     announce(&mut parts.headers);
     parts.extensions.clear();
-    if let Some(strict) = &line.pace().wire {
+    if let Some(strict) = &serving.pace().wire {
         strict.become_tunnel();
     }
-    line.common().tasks.spawn(tied(Arc::clone(line), agent_side, wire, running));
+    serving.common().tasks.spawn(tied(Arc::clone(serving), agent_side, wire, running));
     Ok(Response::from_parts(parts, Answer::Own(None)))
 }
 

@@ -61,7 +61,7 @@ where
 
 /// Bytes of `struct nlmsghdr` (netlink(7)).
 const HEADER: usize = 16;
-/// Bytes of `struct inet_diag_msg` (linux/inet_diag.h).
+/// Bytes of `struct inet_diag_msg` (`linux/inet_diag.h`).
 const MESSAGE: usize = 72;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
@@ -126,10 +126,10 @@ fn messages(rest: &mut &[u8], port: u16, groups: &mut Vec<u64>) -> io::Result<bo
                 let code = i32::from_ne_bytes(field(message, 0)?);
                 return Err(io::Error::from_raw_os_error(code.saturating_neg()));
             }
-            SOCK_DIAG_BY_FAMILY => {
-                if u16::from_be_bytes(field(message, 4)?) == port && takes_loopback(message)? {
-                    groups.push(group(message)?);
-                }
+            SOCK_DIAG_BY_FAMILY
+                if u16::from_be_bytes(field(message, 4)?) == port && takes_loopback(message)? =>
+            {
+                groups.push(group(message)?);
             }
             _ => {}
         }

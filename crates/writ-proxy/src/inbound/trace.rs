@@ -31,8 +31,8 @@ pub(super) fn settle(
     for _ in 0..TRIES {
         let Some(trace) = TraceId::new(ids.random().to_be_bytes()) else { continue };
         if session.is_none() || theirs(trace) {
-            let [.., a, b, c, d, e, f, g, h] = ids.random().to_be_bytes();
-            let parent = u64::from_be_bytes([a, b, c, d, e, f, g, h]) | 1;
+            // Never zero, which is no id.
+            let parent = (ids.random() >> 64) | 1;
             if let Ok(value) = HeaderValue::try_from(format!("00-{trace}-{parent:016x}-01")) {
                 headers.insert(TRACEPARENT, value);
             }

@@ -78,12 +78,10 @@ impl Serving for Visit {
     fn refuse(&self, voice: Voice, refusal: &Refusal) -> Response<Answer> {
         let mut answer = voice.refuse(refusal).map(Answer::own);
         // RFC 6750, section 3: who brings no token is told no error.
-        let error = match refusal.reason {
-            Reason::CallerMissing => "",
-            Reason::CallerRefused => ", error=\"invalid_token\"",
-            _ => return answer,
-        };
-        if let Ok(value) = HeaderValue::try_from(format!("Bearer realm=\"{}\"{error}", self.door.agent)) {
+        let error = if refusal.reason == Reason::CallerRefused { ", error=\"invalid_token\"" } else { "" };
+        if refusal.reason.http_status() == 401
+            && let Ok(value) = HeaderValue::try_from(format!("Bearer realm=\"{}\"{error}", self.door.agent))
+        {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
         }
         answer
@@ -183,8 +181,8 @@ impl Visit {
         let Door { agent, serve, ports, .. } = &*self.door;
         let audience = serve.audience.as_deref().ok_or(Reason::CallerRefused)?;
         let served = Served { agent, issuer: serve.issuer.as_deref(), audience };
-        let (token, scheme, place) = taken.into_parts();
-        let verified = ports.callers.caller(served, token);
+        let (secret, scheme, place) = taken.into_parts();
+        let verified = ports.callers.caller(served, secret);
         let within = tokio::time::timeout(limits::CALLER_TIMEOUT, verified).await;
         Ok((within.unwrap_or(Err(Reason::CallerUnverified))?, scheme, place))
     }
