@@ -185,9 +185,8 @@ impl Attestors {
     /// What is known of this process from before, at once: its program and script are looked at and not read. `None`
     /// means that [`Self::found`] must be asked.
     pub fn recall(&self, peer: &Peer, process: &Process, wanted: &Wanted) -> Option<Arc<Attested>> {
-        let attested = self.known.find(process, wanted)?;
-        let mark = Mark::of(peer).ok()?;
-        (self.known.fits(process, mark.0) && attested.code.is_as_it_was(peer)).then_some(attested)
+        let (mark, attested) = self.known.find(process, wanted)?;
+        (Mark::of(peer).ok()?.0 == mark && attested.code.is_as_it_was(peer)).then_some(attested)
     }
 
     /// Whether a run that was launched with this program still has it as it was, on disk and in its first process. Reads
@@ -268,7 +267,7 @@ impl Mark {
         refuse_traced_by(&status)?;
         let mut hasher = DefaultHasher::new();
         (peer.execution()?, status.uids, status.gids, status.groups).hash(&mut hasher);
-        peer.file("cgroup")?.hash(&mut hasher);
+        peer.piece("cgroup")?.hash(&mut hasher);
         Ok(Self(hasher.finish()))
     }
 }

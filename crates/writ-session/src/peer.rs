@@ -35,6 +35,8 @@ pub struct Peer {
 
 /// "Not set" for login uids and audit sessions.
 const UNSET: u32 = u32::MAX;
+/// Room for what the kernel says of one process in one file.
+const STATE_BYTES: usize = 4 * 1024;
 /// The unit of times in `/proc/PID/stat`: `USER_HZ` is 100 on every Linux.
 const MICROS_PER_TICK: u64 = 10_000;
 
@@ -165,30 +167,41 @@ impl Peer {
     /// A file of its folder in `/proc`, whole. Fails once the process is gone.
     pub(crate) fn file(&self, name: &str) -> Result<String, Error> {
         let unproven = |source: io::Error| Error::Unproven { what: "its state cannot be read", source };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.folder, name, flags, Mode::empty())
-            .map_err(|errno| unproven(errno.into()))?;
         let mut text = String::new();
-        File::from(file).read_to_string(&mut text).map_err(unproven)?;
+        self.open(name).and_then(|mut file| file.read_to_string(&mut text)).map_err(unproven)?;
         Ok(text)
     }
 
     /// The same for files that are no text.
     pub(crate) fn file_bytes(&self, name: &str) -> Result<Vec<u8>, Error> {
         let unproven = |source: io::Error| Error::Unproven { what: "its state cannot be read", source };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.folder, name, flags, Mode::empty())
-            .map_err(|errno| unproven(errno.into()))?;
-        let mut bytes = Vec::new();
-        File::from(file).read_to_end(&mut bytes).map_err(unproven)?;
+        let mut bytes = Vec::with_capacity(STATE_BYTES);
+        self.open(name).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(unproven)?;
         Ok(bytes)
+    }
+
+    /// A file that the kernel writes in one piece: read with one call, if it fits.
+    pub(crate) fn piece(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let unproven = |source: io::Error| Error::Unproven { what: "its state cannot be read", source };
+        let mut bytes = vec![0; STATE_BYTES];
+        let read = self.open(name).and_then(|mut file| file.read(&mut bytes)).map_err(unproven)?;
+        if read == STATE_BYTES {
+            return self.file_bytes(name);
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.folder, name, flags, Mode::empty())?))
     }
 
     /// What the kernel gave to the program that it executes: it places stack and vDSO at random, so this changes with
     /// every execution, unless that is switched off or the process sets it back (`PR_SET_MM_MAP`).
     pub(crate) fn execution(&self) -> Result<Vec<u8>, Error> {
         // Empty while a program is being executed, and once the process is gone.
-        self.file_bytes("auxv").and_then(|auxv| {
+        self.piece("auxv").and_then(|auxv| {
             if auxv.is_empty() { Err(gone("it is executing a program, or is gone")) } else { Ok(auxv) }
         })
     }
@@ -210,7 +223,7 @@ impl Peer {
     }
 
     pub(crate) fn status(&self) -> Result<Status, Error> {
-        Ok(Status::parse(&self.file("status")?))
+        Ok(Status::parse(&String::from_utf8_lossy(&self.piece("status")?)))
     }
 
     fn status_uid(&self) -> Result<u32, Error> {

@@ -20,17 +20,10 @@ struct Kept {
 }
 
 impl Known {
-    /// What is remembered, if it says everything that is wanted.
-    pub(super) fn find(&self, process: &Process, wanted: &Wanted) -> Option<Arc<Attested>> {
+    /// What is remembered with the mark it was seen with, if it says everything that is wanted.
+    pub(super) fn find(&self, process: &Process, wanted: &Wanted) -> Option<(u64, Arc<Attested>)> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, attested) = kept.of.get(process)?;
-        attested.wanted().covers(wanted).then(|| Arc::clone(attested))
-    }
-
-    /// Whether it is still the same execution.
-    pub(super) fn fits(&self, process: &Process, mark: u64) -> bool {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.of.get(process).is_some_and(|(known, _)| *known == mark)
+        kept.of.get(process).filter(|(_, attested)| attested.wanted().covers(wanted)).cloned()
     }
 
     /// Remembers it. Refused if the same execution was attested with other code before: then a file changed under it.
