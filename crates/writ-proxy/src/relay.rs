@@ -4,8 +4,8 @@
 //! of a body if need be: the task is dropped, and dropping closes both sockets and writes the receipts.
 
 use std::os::fd::AsFd;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -290,7 +290,11 @@ impl Shared {
     pub(crate) fn lane(self: &Arc<Self>, session: &Arc<Session>) -> Arc<Lane> {
         self.lanes.of(session, &self.common, || {
             let trust = SessionTrust::new(Arc::clone(&self.trust));
-            Way::Services(Services { trust, session: Arc::clone(session), identities: Arc::clone(&self.identities) })
+            Way::Services(Services {
+                trust,
+                session: Arc::clone(session),
+                identities: Arc::clone(&self.identities),
+            })
         })
     }
 

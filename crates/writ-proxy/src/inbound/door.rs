@@ -143,7 +143,12 @@ impl Door {
         }
     }
 
-    async fn secured(self: &Arc<Self>, stream: TcpStream, config: Arc<ServerConfig>, drain: CancellationToken) {
+    async fn secured(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        config: Arc<ServerConfig>,
+        drain: CancellationToken,
+    ) {
         let within = self.common.settings.hello_timeout;
         let accepted = Box::pin(TlsAcceptor::from(config).accept(stream));
         let stream = match tokio::time::timeout(within, accepted).await {
@@ -188,7 +193,8 @@ impl Door {
             Box::pin(serving::serve_http2(visit, io, Cuts::EachAlone, drain)).await;
         } else {
             let wire = Arc::new(strict::Wire::default());
-            let visit = Arc::new(Visit { door: Arc::clone(self), pace: Pace::new(Some(Arc::clone(&wire))), peer });
+            let visit =
+                Arc::new(Visit { door: Arc::clone(self), pace: Pace::new(Some(Arc::clone(&wire))), peer });
             http1::serve(visit, io, wire, drain).await;
         }
     }

@@ -186,7 +186,6 @@ impl Visit {
         let within = tokio::time::timeout(limits::CALLER_TIMEOUT, verified).await;
         Ok((within.unwrap_or(Err(Reason::CallerUnverified))?, scheme, place))
     }
-
 }
 
 /// A caller with the place of their token.

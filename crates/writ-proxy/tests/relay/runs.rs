@@ -147,35 +147,35 @@ fn caller(claims: &Map<String, Value>, from: &SpiffeId, to: &Session) -> Option<
 
 /// A caller and a callee on one node: what the caller asks `api.test`, the callee's own server answers.
 struct Pair {
-    caller: ServiceAgent,
-    callee: ServiceAgent,
+    calling: ServiceAgent,
+    called: ServiceAgent,
     door: std::net::SocketAddr,
 }
 
 async fn pair(meant: &str, let_in: &str) -> Pair {
     let node = Node::open().await;
-    let mut callee = ServiceAgent::new(service(Protocol::Https, "127.0.0.1:1".parse().unwrap(), None)).await;
-    callee.identities = Some(node.identities());
+    let mut called = ServiceAgent::new(service(Protocol::Https, "127.0.0.1:1".parse().unwrap(), None)).await;
+    called.identities = Some(node.identities());
     let block =
         Serve { tls: ServeTls::Spiffe, agents: vec![let_in.parse().unwrap()], ..serve(mirror().await) };
-    let door = callee.door(block).await;
-    let mut called = service(Protocol::Https, door, None);
-    called.upstream.peer = Some(meant.parse().unwrap());
-    let caller = ServiceAgent::new(called).await;
-    drop(caller.world.relay.clone().with_identities(node.identities()));
-    Pair { caller, callee, door }
+    let door = called.door(block).await;
+    let mut api = service(Protocol::Https, door, None);
+    api.upstream.peer = Some(meant.parse().unwrap());
+    let calling = ServiceAgent::new(api).await;
+    drop(calling.world.relay.clone().with_identities(node.identities()));
+    Pair { calling, called, door }
 }
 
 impl Pair {
     async fn ask(&self, name: &str) -> (u16, String) {
-        let handle = self.caller.join(name).await.handle;
+        let handle = self.calling.join(name).await.handle;
         let request = Request::get(format!("https://{HOST}/a"))
             .header("authorization", format!("Bearer {}", handle.as_str()))
             // No agent can say for whom it calls.
             .header("writ-caller", "forged")
             .body(empty())
             .unwrap();
-        let answer = self.caller.http2().await.send_request(request).await.unwrap();
+        let answer = self.calling.http2().await.send_request(request).await.unwrap();
         let status = answer.status().as_u16();
         let text = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8_lossy(&text).into_owned())
@@ -192,23 +192,23 @@ async fn a_run_calls_another_one_and_both_act_for_the_same_human() {
     let handle = text.split("Bearer ").nth(1).unwrap().get(..writ_gate::Handle::LENGTH).unwrap();
     let handles = [handle];
     let marks = writ_gate::Marks { handles: &handles, trace: None };
-    let callee = &pair.callee;
-    let acting = writ_gate::Identify::acting(&*callee.registry, &callee.world.session, &marks).unwrap();
+    let called = &pair.called;
+    let acting = writ_gate::Identify::acting(&*called.registry, &called.world.session, &marks).unwrap();
     let facts = acting.facts();
-    assert_eq!((&facts.human.id, facts.run), (&human("ann"), callee.world.session.facts().run));
+    assert_eq!((&facts.human.id, facts.run), (&human("ann"), called.world.session.facts().run));
     let chain: Vec<_> = facts.delegation.parents.iter().map(|parent| &parent.spiffe_id).collect();
-    assert_eq!(chain, [&pair.caller.world.session.facts().spiffe_id]);
+    assert_eq!(chain, [&pair.calling.world.session.facts().spiffe_id]);
     let path: Vec<_> = acting.tool_path(&[]).into_iter().map(|hop| hop.name).collect();
-    assert_eq!(path[1], pair.caller.world.session.facts().run.to_string(), "{path:?}");
+    assert_eq!(path[1], pair.calling.world.session.facts().run.to_string(), "{path:?}");
 
     // Another human over the same runs is another session, and another connection.
     let (status, _) = pair.ask("bob").await;
     assert_eq!(status, 200);
-    let joined = |event: &Event| match event {
-        Event::SessionJoined(joined) => Some(joined.actor.human.clone()),
-        _ => None,
+    let joined = |event: &Event| {
+        let Event::SessionJoined(joined) = event else { return None };
+        Some(joined.actor.human.clone())
     };
-    let joined: Vec<_> = callee.world.log.events().iter().filter_map(joined).collect();
+    let joined: Vec<_> = called.world.log.events().iter().filter_map(joined).collect();
     assert_eq!(joined, [human("ann"), human("bob")]);
 }
 
@@ -224,7 +224,7 @@ async fn an_agent_that_is_not_named_is_not_let_in_and_another_callee_is_not_beli
     assert!(text.contains("proxy.upstream_tls"), "{text}");
     for pair in [not_named, not_meant] {
         let joined = |event: &&Event| matches!(event, Event::SessionJoined(_));
-        assert_eq!(pair.callee.world.log.events().iter().filter(joined).count(), 0);
+        assert_eq!(pair.called.world.log.events().iter().filter(joined).count(), 0);
     }
 }
 
@@ -238,7 +238,7 @@ async fn an_ungoverned_peer_is_refused() {
         .await
         .unwrap();
     assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
-    pair.callee.world.log.refused(Reason::Ungoverned).await;
+    pair.called.world.log.refused(Reason::Ungoverned).await;
 }
 
 #[tokio::test]
@@ -262,5 +262,5 @@ async fn what_a_node_says_counts_between_these_two_runs_only_and_not_for_long() 
     assert_eq!(node.believe(&other, from, to), Err(Reason::CallerRefused), "said to another agent");
     let elsewhere = Node::open().await;
     assert_eq!(elsewhere.believe(&said, from, to), Err(Reason::CallerRefused), "said by another node");
-    assert!(Duration::from_secs(60) < ann.expires().since(SystemClock.now()));
+    assert!(Duration::from_mins(1) < ann.expires().since(SystemClock.now()));
 }

@@ -56,7 +56,7 @@ pub(crate) fn caller(name: &str) -> Caller {
         display: Some(name.to_owned()),
         groups: Vec::new(),
         expires: SystemClock.now().plus(Duration::from_mins(10)),
-            parents: Vec::new(),
+        parents: Vec::new(),
     }
 }
 
@@ -109,7 +109,8 @@ impl ServiceAgent {
             join: self.registry.clone(),
             behind: Arc::new(Servers::new(runs)),
         };
-        let inbound = Inbound::new(RelaySettings::default(), self.world.gate.clone(), ports, self.identities.clone());
+        let inbound =
+            Inbound::new(RelaySettings::default(), self.world.gate.clone(), ports, self.identities.clone());
         let door = inbound.door(&AgentName::new("tester").unwrap(), &serve).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
