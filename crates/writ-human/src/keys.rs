@@ -39,7 +39,7 @@ impl Keys {
             Err(Refusal::Key) => match self.0.newer(clock, &keys, fetch()).await {
                 Cached::Here(keys) => token.verified(&keys)?.clone(),
                 // The old set is still right about all that it knows.
-                Cached::Failed(_) | Cached::Paused => return Err(Refusal::Key.into()),
+                Cached::Failed(_) | Cached::Paused => return Err(Refusal::KeyLater.into()),
             },
             other => other?.clone(),
         };

@@ -13,10 +13,10 @@
 //!
 //! Signatures are aws-lc-rs, HTTP is hyper, TLS is rustls, as in the relay. The rest is written here, because what
 //! is at hand was found wanting for a verifier that must fail closed:
-//! - `openidconnect` and `oauth2` check neither `at_hash` by default nor `crit`, `jku` and duplicate members, leave
-//!   RFC 9207 and RFC 8628's back-off to the caller, and verify RSA with a crate of known timing trouble.
-//! - `jsonwebtoken` reads a header more leniently than is needed here (unknown `crit`, duplicate members, a key whose
-//!   `alg` or `use` says otherwise); what would be left of it is the call of aws-lc-rs that `jose` makes itself.
+//! - `openidconnect` and `oauth2` leave `at_hash`, RFC 9207, the kinds of tokens and the single use of refresh tokens
+//!   to the caller, and bring other implementations of RSA and of the curves beside aws-lc-rs.
+//! - `jsonwebtoken` leaves to the caller what a header brings (`jku`, `jwk`, `x5u`), members that stand twice, what a
+//!   key says it is for, and the sets of keys; what would be left of it is the call of aws-lc-rs that `jose` makes.
 //! - `josekit` needs OpenSSL, a second TLS and a second set of key parsers in one process.
 #![forbid(unsafe_code)]
 

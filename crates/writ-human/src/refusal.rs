@@ -16,6 +16,9 @@ pub enum Refusal {
     /// No key of the issuer fits.
     #[error("no key of the issuer fits it")]
     Key,
+    /// No key that is known so far fits, and the issuer was asked for its keys a moment ago.
+    #[error("no key of the issuer that is known so far fits it")]
+    KeyLater,
     /// The signature is wrong.
     #[error("its signature is wrong")]
     Signature,
@@ -77,6 +80,7 @@ impl Refusal {
             Self::Algorithm => "algorithm",
             Self::Header(_) => "header",
             Self::Key => "key",
+            Self::KeyLater => "key_later",
             Self::Signature => "signature",
             Self::Issuer => "issuer",
             Self::Audience => "audience",

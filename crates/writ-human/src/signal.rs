@@ -170,6 +170,11 @@ impl Signals {
     }
 }
 
+/// Whether an event that is not believed now may be later: its key may be newer than those known.
+fn is_for_later(error: &Error) -> bool {
+    error.refusal() == Some(Refusal::KeyLater)
+}
+
 impl Source {
     /// Whether a signal was not seen before; it then has been.
     fn is_new(&self, id: &str, issued: Timestamp) -> bool {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use writ_gate::limits;
 use zeroize::Zeroizing;
 
-use super::{Signals, Source, set};
+use super::{Signals, Source, is_for_later, set};
 use crate::error::Error;
 use crate::issuer::Delivery;
 use crate::refusal::Refusal;
@@ -84,7 +84,7 @@ impl Signals {
             };
             match self.take(source, token).await {
                 Ok(()) | Err(Error::Token(Refusal::Replayed)) => receipts.taken.push(id),
-                Err(error @ Error::Token(_)) => {
+                Err(error @ Error::Token(_)) if !is_for_later(&error) => {
                     tracing::warn!(target: "writ::human", %error, "a signal is refused");
                     receipts.refused.insert(id, (set::code(&error), error.to_string()));
                 }

@@ -6,7 +6,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::header::{AUTHORIZATION, CONTENT_LANGUAGE, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::{Signals, Source, set};
+use super::{Signals, Source, is_for_later, set};
 use crate::error::Error;
 use crate::issuer::Delivery;
 use crate::jose::Algorithm;
@@ -61,7 +61,7 @@ impl Signals {
         match self.take(&source, token).await {
             // RFC 8935, section 2: to send again what was taken is no error.
             Ok(()) | Err(Error::Token(Refusal::Replayed)) => Ok(()),
-            Err(error @ Error::Token(_)) => Err(wrong(&error)),
+            Err(error @ Error::Token(_)) if !is_for_later(&error) => Err(wrong(&error)),
             Err(error) => {
                 tracing::warn!(target: "writ::human", error = &error as &dyn std::error::Error, "a signal must wait");
                 Err(Failure::Later)

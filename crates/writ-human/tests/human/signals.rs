@@ -1,5 +1,7 @@
 //! Shared Signals, pushed and polled.
 
+use std::time::Duration;
+
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response};
 use serde_json::{Value, json};
@@ -282,6 +284,7 @@ fn what_is_wrong_with_a_pushed_event_is_said_in_the_standards_words() {
         }
         // Algorithms that the profile does not have, and a key that is not the transmitter's.
         let kind = json!({ "typ": "secevent+jwt" });
+        bench.node.clock.advance(Duration::from_secs(11));
         for key in ["PS256", "ES384", "Ed25519", "spare"] {
             let token = bench.provider.sign(key, kind.clone(), good.clone()).await;
             bench.refuses(&token, "invalid_key").await;
@@ -393,5 +396,61 @@ fn the_daemons_task_polls_by_itself() {
             () = gone => {}
         }
         assert_eq!(bench.node.ended().len(), 2);
+    });
+}
+
+#[test]
+fn an_event_signed_with_a_key_that_is_newer_than_those_known_is_sent_again() {
+    run(async {
+        let bench = Bench::push().await;
+        bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
+        let event = format!("{CAEP}session-presented");
+        let first = bench.set(bench.claims("1", &event, &json!({}), &bench.alice())).await;
+        assert_eq!(bench.pushed(&first).await.status(), 202);
+        // The transmitter rotates at once after its keys were fetched.
+        bench.provider.ask("publish", json!({ "key": "spare" })).await;
+        let revoked = bench.claims("2", &format!("{CAEP}session-revoked"), &json!({}), &bench.alice());
+        let kind = json!({ "typ": "secevent+jwt" });
+        let second = bench.provider.sign("spare", kind, revoked).await;
+        assert_eq!(bench.pushed(&second).await.status(), 503);
+        bench.node.clock.advance(Duration::from_secs(11));
+        assert_eq!(bench.pushed(&second).await.status(), 202);
+        assert!(bench.node.people.who(1000, Some(7)).is_none());
+    });
+}
+
+#[test]
+#[ignore = "measures"]
+fn measure_from_push_to_the_end_and_one_caller() {
+    run(async {
+        let bench = Bench::push().await;
+        let now = bench.node.clock.now().seconds();
+        let claims =
+            json!({ "iss": bench.provider.url, "sub": "bob", "aud": "api", "iat": now, "exp": now + 600 });
+        let token = bench.provider.sign("RS256", json!({}), claims).await;
+        bench.node.people.callers().verify(&token, "api").await.unwrap();
+        let start = bench.node.clock.monotonic();
+        for _ in 0..2000 {
+            bench.node.people.callers().verify(&token, "api").await.unwrap();
+        }
+        println!("one caller: {:?}", (bench.node.clock.monotonic() - start) / 2000);
+        let mut spent = Vec::new();
+        for n in 0..20 {
+            bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
+            let event = format!("{CAEP}session-revoked");
+            let set = bench.set(bench.claims(&n.to_string(), &event, &json!({}), &bench.alice())).await;
+            let start = bench.node.clock.monotonic();
+            let pushed = bench.pushed(&set);
+            let gone = async {
+                while bench.node.people.who(1000, Some(7)).is_some() {
+                    tokio::task::yield_now().await;
+                }
+                bench.node.clock.monotonic() - start
+            };
+            let (_, cut) = tokio::join!(pushed, gone);
+            spent.push((cut, bench.node.clock.monotonic() - start));
+        }
+        spent.sort();
+        println!("cut, answered (median): {:?}; (worst): {:?}", spent[10], spent[19]);
     });
 }
