@@ -429,7 +429,9 @@ impl World {
             }
             _ => {
                 lock(&self.truth.session).end(cause);
-                callers.iter().for_each(|session| drop(session.end(cause)));
+                for session in &*callers {
+                    session.end(cause);
+                }
             }
         }
     }
