@@ -31,6 +31,9 @@ pub(crate) struct Roster {
     seats: RwLock<HashMap<Seat, Arc<Entry>>>,
     disk: Turn<()>,
     changed: Notify,
+    /// Sign-ins that ended and whose tokens the issuer shall have back: whoever ends many waits for no issuer. What is
+    /// here when the daemon dies is left to expire.
+    leaving: Mutex<Vec<Arc<Entry>>>,
 }
 
 /// One sign-in.
@@ -92,7 +95,14 @@ pub struct SignedOut {
 
 impl Roster {
     pub(crate) fn new(ports: Ports, boot: String) -> Self {
-        Self { ports, boot, seats: RwLock::default(), disk: Turn::new(()), changed: Notify::new() }
+        Self {
+            ports,
+            boot,
+            seats: RwLock::default(),
+            disk: Turn::new(()),
+            changed: Notify::new(),
+            leaving: Mutex::default(),
+        }
     }
 
     /// Who is signed in there. From memory.
@@ -163,23 +173,23 @@ impl Roster {
         Ok(Some(SignedOut { human, revoked, end_session }))
     }
 
-    /// Ends every sign-in of a human in memory, and tells. The disk and the issuer come with [`Roster::clear_away`].
+    /// Ends every sign-in of a human in memory, and tells. The disk comes with [`Roster::clear_away`].
     pub(crate) fn expel(&self, human: &HumanId, cause: EndCause) -> Vec<Arc<Entry>> {
         let mut gone = self.of(human);
         gone.retain(|entry| self.vanish(entry, cause));
         gone
     }
 
-    /// Erases what is left of sign-ins that have ended; the first error is returned when all has been tried.
+    /// Erases what is left of sign-ins that have ended; the first error is returned when all has been tried. Their
+    /// tokens are given back by [`Roster::tend`].
     pub(crate) async fn clear_away(&self, gone: Vec<Arc<Entry>>) -> Result<(), Error> {
         let mut done = Ok(());
         for entry in &gone {
             let erased = self.erase(entry).await;
             done = done.and(erased);
         }
-        for entry in &gone {
-            entry.take_back().await;
-        }
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+        self.changed.notify_one();
         done
     }
 

@@ -4,7 +4,7 @@
 //! the new token is stored, the old one is left on disk and will be refused as used, so the human logs in again; after
 //! that, the new one stands. Nothing is ever used that is not on disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -51,13 +51,17 @@ impl Roster {
         }
     }
 
-    /// Looks once at everything that is due.
+    /// Looks once at everything that is due, and gives back what has ended.
     pub(crate) async fn tend(&self) {
+        let leaving = std::mem::take(&mut *self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
+        let given_back = stream::iter(leaving).for_each_concurrent(AT_ONCE, |entry| async move {
+            entry.take_back().await;
+        });
         let now = self.ports.now();
         let due = self.entries().into_iter().filter(|entry| entry.due() <= now);
-        stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |entry| async move { self.look_at(&entry, false).await })
-            .await;
+        let looked = stream::iter(due)
+            .for_each_concurrent(AT_ONCE, |entry| async move { self.look_at(&entry, false).await });
+        tokio::join!(given_back, looked);
     }
 
     /// Asks the issuer anew about a human, due or not.

@@ -216,9 +216,14 @@ fn a_revoked_humans_tokens_of_before_are_worth_nothing_also_after_a_restart() {
         let others = bench.token(json!({}), json!({ "sub": "bob" })).await;
         let human = bench.node.people.callers().verify(&old, API).await.unwrap().human;
         bench.node.sign_in(&bench.provider, "alice", owner(1000, 7)).await;
+        let refresh = bench.node.record(1000, 7).unwrap()["refresh"].as_str().unwrap().to_owned();
         bench.node.people.revoke(&human).await.unwrap();
         assert_eq!(bench.node.ended(), [(Some(owner(1000, 7)), "revoked"), (None, "revoked")]);
         assert!(bench.node.people.who(1000, Some(7)).is_none());
+        // The issuer gets back what it gave, without anybody having waited for it.
+        assert!(bench.provider.is_active(&refresh).await);
+        bench.node.people.tend_once().await;
+        assert!(!bench.provider.is_active(&refresh).await);
         bench.node.restart("boot-1").await;
         let callers = bench.node.people.callers();
         assert_eq!(callers.verify(&old, API).await.unwrap_err().refusal(), Some(Refusal::Revoked));
