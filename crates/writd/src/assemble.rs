@@ -36,6 +36,7 @@ use crate::control::Control;
 use crate::crossing::{Hands, Lookups, Questioners};
 use crate::doors::Doors;
 use crate::holder::Sockets;
+use crate::peers::Peers;
 use crate::people::Endings;
 use crate::settings::Settings;
 use crate::tallies::Tallies;
@@ -109,10 +110,7 @@ async fn build(
     let engine = Arc::new(Engine::new(Arc::clone(&configuration.policies)));
     let names = Arc::new(Names::new());
     capture.set_destinations(&destinations::all(&catalog, &names))?;
-    let session_ports =
-        writ_session::Ports { record: Arc::clone(&record), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
-    let registry = Registry::new(layout.sessions(), settings.trust_domain.clone(), session_ports)?;
-    let registry = Arc::new(registry);
+    let registry = open_registry(&layout, &settings, (&record, &clock, &ids))?;
 
     let attestors = Attestors::new(sources(&clock));
     let pins = Pins::new(layout.state().join("pins"), Arc::clone(&clock))?;
@@ -128,7 +126,9 @@ async fn build(
     });
     let authorities = Arc::new(Authorities::new(Arc::clone(&clock), Arc::clone(&ids)));
     let hands = Arc::new(Hands::new((&capture, &events, &names), (&clock, &ids)));
+    let peers = Peers::identities(Arc::clone(&identity.authority), Arc::clone(&clock));
     let relay = Relay::new(RelaySettings::default(), gate.clone(), hands, Arc::clone(&authorities));
+    let relay = relay.with_identities(peers.clone());
     let started = clock.now();
     let world = World {
         layout,
@@ -151,6 +151,7 @@ async fn build(
         people,
         authorities,
         gate,
+        peers,
         relay,
         inbound: OnceLock::new(),
         doors: Doors::default(),
@@ -172,6 +173,17 @@ fn open_log(layout: &Layout, settings: &Settings, clock: &Arc<dyn Clock>) -> Res
         key_file: layout.state().join("evidence.key"),
     };
     Log::open(log_settings, Arc::clone(clock)).context("the evidence log cannot be opened")
+}
+
+/// A registry without sessions; those of before come back once everything stands.
+fn open_registry(
+    layout: &Layout,
+    settings: &Settings,
+    (record, clock, ids): (&Arc<dyn Record>, &Arc<dyn Clock>, &Arc<dyn IdSource>),
+) -> Result<Arc<Registry>> {
+    let (record, clock, ids) = (Arc::clone(record), Arc::clone(clock), Arc::clone(ids));
+    let ports = writ_session::Ports { record, clock, ids };
+    Ok(Arc::new(Registry::new(layout.sessions(), settings.trust_domain.clone(), ports)?))
 }
 
 /// Where attestors ask, beside the kernel.

@@ -1,6 +1,6 @@
 //! The doors of agents that serve callers: opened as their files say, kept through reloads that do not touch them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ use crate::configuration::Configuration;
 use crate::world::World;
 
 /// Every door of an agent, by what its file says.
-type Wanted = HashMap<(AgentName, Serve), ()>;
+type Wanted = HashSet<(AgentName, Serve)>;
 
 /// The doors that are open, each with what closes it.
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(crate) fn inbound(world: &Arc<World>, gate: Gate) -> Inbound {
         join: Arc::clone(&world.registry) as _,
         behind: Arc::new(Servers::new(running)),
     };
-    Inbound::new(RelaySettings::default(), gate, ports)
+    Inbound::new(RelaySettings::default(), gate, ports, Some(world.peers.clone()))
 }
 
 fn runs_of(world: &World, agent: &AgentName) -> Vec<RunningServer> {
@@ -50,19 +50,19 @@ pub(crate) async fn follow(world: &Arc<World>, configuration: &Configuration) ->
     let wanted: Wanted = configuration
         .agents
         .values()
-        .flat_map(|agent| agent.serve.iter().map(|serve| ((agent.name.clone(), serve.clone()), ())))
+        .flat_map(|agent| agent.serve.iter().map(|serve| (agent.name.clone(), serve.clone())))
         .collect();
     let mut open = world.doors.0.lock().await;
     // Closed first: another block may listen on the same address.
     open.retain(|door, close| {
-        let stays = wanted.contains_key(door);
+        let stays = wanted.contains(door);
         if !stays {
             close.cancel();
         }
         stays
     });
     let mut failed = None;
-    for door in wanted.into_keys().filter(|door| !open.contains_key(door)).collect::<Vec<_>>() {
+    for door in wanted.into_iter().filter(|door| !open.contains_key(door)).collect::<Vec<_>>() {
         match open_one(world, &door.0, &door.1).await {
             Ok(close) => drop(open.insert(door, close)),
             Err(error) => failed = Some(error),
@@ -110,6 +110,7 @@ impl Callers for Tokens {
                 display: Some(caller.display),
                 groups: caller.groups,
                 expires: caller.expires,
+                parents: Vec::new(),
             })
         })
     }

@@ -16,13 +16,14 @@ use writ_session::Peer;
 use writ_workload::web::{Web, documents};
 use writ_workload::{Entitled, Entitlements, NotAttested, Parts, Server, Workloads};
 
+use crate::exchange;
 use crate::people::Pushed;
 use crate::settings::Settings;
 use crate::world::World;
 
 /// The trust domain's authority and what it believes of others.
 pub(crate) struct Identity {
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     federation: Federation,
 }
 
@@ -41,7 +42,7 @@ pub(crate) async fn open(
     let authority = Authority::open(domain, identity, surroundings.clone()).await;
     let authority = authority.context("the trust domain's authority cannot be opened")?;
     let federation = Federation::open(relations, authority.publication(), surroundings, bundles)?;
-    Ok(Identity { authority, federation })
+    Ok(Identity { authority: Arc::new(authority), federation })
 }
 
 /// The authority's keys, sealed with the daemon's other secrets.
@@ -126,15 +127,22 @@ const SIGNALS_PATH: &str = "/signals";
 /// daemon from becoming ready.
 pub(crate) async fn doors(world: &Arc<World>, tasks: &mut tokio::task::JoinSet<()>) -> Result<()> {
     let parts = parts(world);
+    let tokens = exchange::tokens(world, &parts);
     if world.settings.workload.socket {
-        let server = Server::bind(&world.layout.workload_socket())?;
+        let mut server = Server::bind(&world.layout.workload_socket())?;
+        if let Some(tokens) = &tokens {
+            server = server.with_tokens(Arc::clone(tokens));
+        }
         let (parts, stop) = (parts.clone(), world.stop.clone());
         tasks.spawn(async move { server.serve(parts, stop).await });
     }
     if let Some(https) = &world.settings.workload.https {
         let web = Web::bind(https, &parts).await?;
         let signals = Arc::new(Pushed(Arc::clone(world)));
-        let router = documents(&parts, &[]).route(SIGNALS_PATH, [Method::POST], signals);
+        let mut router = documents(&parts, &[]).route(SIGNALS_PATH, [Method::POST], signals);
+        if let Some(tokens) = &tokens {
+            router = tokens.add_to(router);
+        }
         let stop = world.stop.clone();
         tasks.spawn(async move { web.serve(router, stop).await });
     }

@@ -4,6 +4,7 @@ use writ_core::config::{self, KeyDoc, Problems, Table};
 use writ_core::{AgentName, TrustDomain};
 use writ_human::Issuer;
 use writ_identity::IdentitySettings;
+use writ_identity::exchange::TokenSettings;
 
 /// The daemon's settings, checked.
 #[derive(Debug, Clone)]
@@ -20,14 +21,19 @@ pub struct Settings {
     pub identity: IdentitySettings,
     /// Where identities are served.
     pub workload: writ_workload::settings::Settings,
+    /// For whom tokens are issued.
+    pub tokens: TokenSettings,
     /// Whose word about people is taken.
     pub issuers: Vec<Issuer>,
 }
 
 /// Every key, with its meaning.
-pub const KEYS: &[KeyDoc] = &config::join::<
-    { OWN.len() + writ_identity::KEYS.len() + WORKLOAD.len() + writ_human::KEYS.len() },
->(&[OWN, writ_identity::KEYS, WORKLOAD, writ_human::KEYS]);
+pub const KEYS: &[KeyDoc] =
+    &config::join::<KEYS_IN_ALL>(&[OWN, writ_identity::KEYS, WORKLOAD, TOKENS, writ_human::KEYS]);
+
+const KEYS_IN_ALL: usize =
+    OWN.len() + writ_identity::KEYS.len() + WORKLOAD.len() + TOKENS.len() + writ_human::KEYS.len();
+const TOKENS: &[KeyDoc] = writ_identity::exchange::KEYS;
 
 const WORKLOAD: &[KeyDoc] = writ_workload::settings::KEYS;
 
@@ -84,6 +90,7 @@ impl Settings {
         };
         let identity = writ_identity::settings(table, &trust_domain);
         let workload = writ_workload::settings::Settings::from_table(table, &trust_domain);
+        let tokens = writ_identity::exchange::token_settings(table, &trust_domain);
         let issuers = writ_human::issuers(table);
         Some(Self {
             trust_domain,
@@ -92,6 +99,7 @@ impl Settings {
             log_json,
             identity: identity?,
             workload: workload?,
+            tokens: tokens?,
             issuers: issuers?,
         })
     }

@@ -15,7 +15,7 @@ use writ_evidence::Log;
 use writ_gate::{Gate, Record};
 use writ_human::People;
 use writ_policy::Engine;
-use writ_proxy::{Authorities, Inbound, Relay};
+use writ_proxy::{Authorities, Identities, Inbound, Relay};
 use writ_session::{Attestors, Pins, Registry};
 
 use crate::configuration::Configuration;
@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) people: People,
     pub(crate) authorities: Arc<Authorities>,
     pub(crate) gate: Gate,
+    /// What runs need among themselves.
+    pub(crate) peers: Identities,
     pub(crate) relay: Relay,
     /// Set once the world is there, which it asks.
     pub(crate) inbound: OnceLock<Inbound>,

@@ -12,8 +12,19 @@ use writ_testkit::AGENT_UID;
 
 const ISSUES: &str = "https://forge.test/api/repos/acme/site/issues";
 /// The endpoints over TLS.
-const HTTPS: &str =
-    "[workload.https]\nlisten = \"127.0.0.1:8543\"\nspiffe_id = \"spiffe://corp.test/writ/web\"";
+const HTTPS: &str = r#"
+[identity]
+jwt_issuer = "https://id.corp.test"
+[workload.https]
+listen = "127.0.0.1:8543"
+spiffe_id = "spiffe://corp.test/writ/web"
+[[tokens.audience]]
+audience = "https://api.test"
+scopes = ["read"]
+[[tokens.audience]]
+audience = "corp.test"
+scopes = ["read"]
+"#;
 
 /// A world whose people sign in at a provider.
 struct Corp {
@@ -216,4 +227,91 @@ fn revoking_a_human_cuts_every_session_of_theirs_and_no_other() {
     let who = corp.world.host.as_user(["whoami"]).output().unwrap();
     assert!(String::from_utf8_lossy(&who.stdout).contains("not signed in"), "{who:?}");
     corp.world.verify();
+}
+
+/// A run exchanges what its human's session is worth, on the socket where the kernel says who asks.
+const EXCHANGE: &str = r#"
+import json, os, subprocess, sys
+socket = os.environ["SPIFFE_ENDPOINT_SOCKET"].removeprefix("unix://")
+def post(path, fields):
+    command = ["curl", "-sS", "--http2-prior-knowledge", "--unix-socket", socket, "-H", "workload.spiffe.io: true"]
+    for name, value in fields.items():
+        command += ["--data-urlencode", f"{name}={value}"]
+    return json.loads(subprocess.check_output(command + [f"http://localhost{path}"]))
+urn = "urn:ietf:params:oauth:token-type:"
+human, audience, how = sys.argv[1:4]
+token = post("/token", {
+    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "audience": audience, "scope": "read",
+    "subject_token": human if how == "jwt" else json.dumps({"sub": human}),
+    "subject_token_type": urn + ("access_token" if how == "jwt" else "unsigned_json"),
+    "requested_token_type": urn + ("access_token" if audience.startswith("https") else "txn_token"),
+})
+print(json.dumps(token), flush=True)
+sys.stdin.readline()
+"#;
+
+#[test]
+fn a_run_gets_tokens_for_its_human_that_others_can_check_and_that_die_with_the_session() {
+    let test = "a_run_gets_tokens_for_its_human_that_others_can_check_and_that_die_with_the_session";
+    let Some(corp) = Corp::start(test) else { return };
+    corp.sign_in("alice");
+    let alice = corp.human("alice");
+    let ask = |human: &str, audience: &str, how: &str| {
+        let mut command = corp.world.host.agent("coder", ["python3", "-c", EXCHANGE, human, audience, how]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        (child, serde_json::from_str::<serde_json::Value>(&line).unwrap())
+    };
+    let end = |mut child: Child| {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    };
+    // A human whose session it is not, and an audience that is not listed.
+    let (child, refused) = ask(&corp.human("bob"), "https://api.test", "named");
+    assert_eq!(refused["error"], "invalid_grant", "{refused}");
+    end(child);
+    let (child, refused) = ask(&alice, "https://other.test", "named");
+    assert_eq!(refused["error"], "invalid_target", "{refused}");
+    end(child);
+
+    let (first, access) = ask(&alice, "https://api.test", "named");
+    let (second, txn) = ask(&alice, "corp.test", "named");
+    let keys = curl(&["https://127.0.0.1:8543/keys"]);
+    let opened = corp.world.records("session.opened");
+    let runs: Vec<_> = opened.iter().map(|r| r["actor"]["spiffe_id"].as_str().unwrap()).collect();
+    for (issued, typ, run) in [(&access, "at+jwt", runs[2]), (&txn, "txntoken+jwt", runs[3])] {
+        let token = issued["access_token"].as_str().unwrap_or_else(|| panic!("{issued}"));
+        let said = checked(&keys, token);
+        assert_eq!(
+            (said["header"]["typ"].as_str(), said["claims"]["sub"].as_str()),
+            (Some(typ), Some(alice.as_str()))
+        );
+        assert_eq!(said["claims"]["act"]["sub"], run, "{said}");
+    }
+    assert_eq!(
+        corp.world.records("identity.issued").iter().filter(|r| r["form"] == "access-token").count(),
+        1
+    );
+    corp.world.host.json(["revoke", "human", &alice]);
+    for child in [first, second] {
+        end(child);
+    }
+    corp.world.verify();
+}
+
+/// What PyPI `joserfc` makes of a token: its header and claims, if the signature is that of one of the keys.
+fn checked(keys: &str, token: &str) -> serde_json::Value {
+    const CHECK: &str = "import json,sys\nfrom joserfc import jwt\nfrom joserfc.jwk import KeySet\n\
+        t=jwt.decode(sys.argv[2], KeySet.import_key_set(json.loads(sys.argv[1])))\n\
+        print(json.dumps({'header': t.header, 'claims': t.claims}))";
+    let out = Command::new(writ_e2e::python()).args(["-c", CHECK, keys, token]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+fn curl(arguments: &[&str]) -> String {
+    let out = Command::new("curl").args(["-sSk"]).args(arguments).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    String::from_utf8(out.stdout).unwrap()
 }
