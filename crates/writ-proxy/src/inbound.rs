@@ -16,7 +16,7 @@ mod token;
 mod trace;
 mod visit;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -52,8 +52,8 @@ struct Shared {
     gate: Gate,
     ports: InboundPorts,
     tally: Arc<Tally>,
-    /// Set once, where runs have identities.
-    identities: OnceLock<Identities>,
+    /// Absent where runs have no identities.
+    identities: Option<Identities>,
 }
 
 /// One door, ready to be served.
@@ -67,17 +67,16 @@ impl std::fmt::Debug for Door {
 
 impl Inbound {
     /// Doors that ask these ports. Of the gate, only record, clock and ids are used.
-    pub fn new(mut settings: RelaySettings, gate: Gate, ports: InboundPorts) -> Self {
+    pub fn new(
+        mut settings: RelaySettings,
+        gate: Gate,
+        ports: InboundPorts,
+        identities: Option<Identities>,
+    ) -> Self {
         settings.connections_max = settings.connections_max.min(limits::CALLER_CONNECTIONS_MAX);
         let settings = Arc::new(settings);
-        let shared = Shared { settings, gate, ports, tally: Arc::default(), identities: OnceLock::new() };
+        let shared = Shared { settings, gate, ports, tally: Arc::default(), identities };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// The same doors, at which governed runs may be let in from now on. Counts once.
-    pub fn with_identities(self, identities: Identities) -> Self {
-        self.shared.identities.get_or_init(|| identities);
-        self
     }
 
     /// What was counted at all doors.

@@ -59,7 +59,7 @@ impl Door {
                 certificate.config()?;
                 Tls::Files(certificate)
             }
-            ServeTls::Spiffe => Tls::Runs(shared.identities.get().cloned().ok_or(DoorError::NoIdentities)?),
+            ServeTls::Spiffe => Tls::Runs(shared.identities.clone().ok_or(DoorError::NoIdentities)?),
         };
         let name = agent.as_str();
         let names = (

@@ -109,11 +109,8 @@ impl ServiceAgent {
             join: self.registry.clone(),
             behind: Arc::new(Servers::new(runs)),
         };
-        let inbound = Inbound::new(RelaySettings::default(), self.world.gate.clone(), ports);
-        let inbound = match &self.identities {
-            Some(identities) => inbound.with_identities(identities.clone()),
-            None => inbound,
-        };
+        let gate = self.world.gate.clone();
+        let inbound = Inbound::new(RelaySettings::default(), gate, ports, self.identities.clone());
         let door = inbound.door(&AgentName::new("tester").unwrap(), &serve).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
