@@ -17,7 +17,8 @@ struct Kind {
     keys: &'static [KeyDoc],
     /// Tables that are written `[[name]]`.
     lists: &'static [&'static str],
-    /// Key and TOML text, for keys without a default or whose default does not show what they are for.
+    /// Key and TOML text, for keys without a default or whose default does not show what they are for. With `# ` before it
+    /// the key is shown as a comment: it cannot stand beside another one.
     values: &'static [(&'static str, &'static str)],
 }
 
@@ -27,21 +28,75 @@ const KINDS: [Kind; 4] = [
         about: "Read once, at the start. An absent file is an empty one.",
         example: "docs/reference/examples/writd.toml",
         keys: writd::settings::KEYS,
-        lists: &[],
-        values: &[],
+        lists: &["identity.federation", "tokens.audience", "human.issuer"],
+        values: &[
+            ("identity.jwt_issuer", "\"https://id.example.com\""),
+            ("identity.file.certificate", "\"/etc/writ/ca.pem\""),
+            ("identity.file.key", "\"/etc/writ/ca-key.pem\""),
+            ("identity.file.bundle", "\"/etc/writ/roots.pem\""),
+            ("identity.csr.request", "\"/var/lib/writ-csr/request.pem\""),
+            ("identity.csr.certificate", "\"/var/lib/writ-csr/certificate.pem\""),
+            ("identity.vault.address", "\"https://vault.example.com:8200\""),
+            ("identity.vault.namespace", "\"platform\""),
+            ("identity.vault.ca_file", "\"/etc/writ/vault-ca.pem\""),
+            ("identity.vault.token_file", "\"/run/vault/token\""),
+            ("identity.vault.jwt_file", "\"/run/vault/jwt\""),
+            ("identity.vault.role", "\"writ\""),
+            ("identity.federation.trust_domain", "\"partner.example\""),
+            ("identity.federation.url", "\"https://bundle.partner.example/bundle\""),
+            ("identity.federation.profile", "\"https_spiffe\""),
+            ("identity.federation.endpoint_id", "\"spiffe://partner.example/bundle\""),
+            ("identity.federation.bootstrap", "\"/etc/writ/partner.json\""),
+            ("identity.federation.ca_file", "\"/etc/writ/partner-ca.pem\""),
+            ("workload.https.listen", "\"0.0.0.0:8443\""),
+            ("workload.https.certificate", "\"/etc/writ/web.pem\""),
+            ("workload.https.key", "\"/etc/writ/web-key.pem\""),
+            ("workload.https.spiffe_id", "# \"spiffe://writ.local/writ/web\""),
+            ("tokens.subject_audiences", "[\"https://id.example.com\"]"),
+            ("tokens.audience.audience", "\"https://api.example.com\""),
+            ("tokens.audience.scopes", "[\"read\", \"write\"]"),
+            ("tokens.audience.agents", "[\"coder\"]"),
+            ("tokens.audience.workload", "\"spiffe://writ.local/agent/api\""),
+            ("tokens.audience.service", "\"api\""),
+            ("human.issuer.name", "\"corp\""),
+            ("human.issuer.issuer", "\"https://login.example.com\""),
+            ("human.issuer.client_id", "\"writ\""),
+            ("human.issuer.client_secret", "\"corp-client\""),
+            ("human.issuer.groups.*", "{ \"team-7\" = \"corp:platform\" }"),
+            ("human.issuer.audiences", "[\"https://api.example.com\"]"),
+            ("human.issuer.ca_file", "\"/etc/writ/login-ca.pem\""),
+            ("human.issuer.max_age", "\"12h\""),
+            ("human.issuer.acr_values", "[\"urn:mace:incommon:iap:silver\"]"),
+            ("human.issuer.prompt", "\"select_account\""),
+            ("human.issuer.signals.issuer", "\"https://signals.example.com\""),
+            ("human.issuer.signals.jwks", "\"https://signals.example.com/jwks\""),
+            ("human.issuer.signals.audience", "\"https://writ.example.com/signals\""),
+            ("human.issuer.signals.endpoint", "# \"https://signals.example.com/poll\""),
+            ("human.issuer.signals.token", "\"signals-token\""),
+        ],
     },
     Kind {
         title: "Agents: `agents/NAME.toml`",
         about: "One registered kind of agent a file; the file's name is the agent's. What it may do is policy's.",
         example: "docs/reference/examples/agent.toml",
         keys: writ_session::AGENT_KEYS,
-        lists: &["match", "govern"],
+        lists: &["match", "govern", "serve"],
         values: &[
             ("owner", "\"platform@example.com\""),
             ("match.selectors", "[\"exe:path:/usr/bin/coder\", \"unix:user:agent\"]"),
             ("pin", "\"first-use\""),
-            ("acts_for", "\"owner\""),
-            ("owner_human", "\"unix:alice\""),
+            ("acts_for", "\"caller\""),
+            ("owner_human", "# \"unix:alice\""),
+            ("serve.listen", "\"0.0.0.0:8600\""),
+            ("serve.to", "8700"),
+            ("serve.tls", "\"files\""),
+            ("serve.certificate", "\"/etc/writ/door.pem\""),
+            ("serve.key", "\"/etc/writ/door-key.pem\""),
+            ("serve.audience", "\"https://api.example.com\""),
+            ("serve.issuer", "\"https://login.example.com\""),
+            ("serve.token_header", "\"x-access-token\""),
+            ("serve.open", "[\"/health\", \"/public/*\"]"),
+            ("serve.agents", "# [\"agent:planner\"]"),
             ("may_start", "[\"reviewer\"]"),
             ("govern.processes", "{ unit = \"coder.service\" }"),
             ("user", "\"agent\""),
@@ -62,6 +117,7 @@ const KINDS: [Kind; 4] = [
             ("hosts", "[\"forge.example.com\", \"*.cdn.example.com\"]"),
             ("ports", "[443]"),
             ("addresses", "[\"192.0.2.7\"]"),
+            ("upstream.spiffe", "# \"agent:api\""),
             ("upstream.address", "\"192.0.2.7:8443\""),
             ("upstream.ca_file", "\"/etc/writ/forge-ca.pem\""),
             ("credential.secret", "\"forge-token\""),
@@ -123,7 +179,9 @@ fn example(kind: &Kind) -> Result<String> {
     let (mut own, mut tables) = (Vec::new(), Vec::<(&str, Vec<_>)>::new());
     for doc in kind.keys {
         let key = doc.key.trim_end_matches(".*");
-        match key.split_once('.') {
+        let list =
+            kind.lists.iter().find_map(|list| Some((*list, key.strip_prefix(list)?.strip_prefix('.')?)));
+        match list.or_else(|| key.split_once('.')) {
             None => own.push((key, doc)),
             Some((table, key)) => match tables.iter_mut().find(|(name, _)| *name == table) {
                 Some((_, keys)) => keys.push((key, doc)),
@@ -159,7 +217,10 @@ fn write_keys(text: &mut String, keys: &[(&str, &KeyDoc)], values: &BTreeMap<&st
         for line in wrap(&lines, 100) {
             writeln!(text, "# {line}")?;
         }
-        writeln!(text, "{key} = {value}")?;
+        match value.strip_prefix("# ") {
+            Some(value) => writeln!(text, "# {key} = {value}")?,
+            None => writeln!(text, "{key} = {value}")?,
+        }
     }
     Ok(())
 }

@@ -5,9 +5,11 @@
 //! alphabetical order**; a test compares each with its sorted form. Every record of an action says who, for whom,
 //! in which session, so that no reader has to correlate.
 
-use std::collections::BTreeMap;
+mod part;
 
 use serde::{Deserialize, Serialize};
+
+pub use part::{Actor, Hop, HopKind, Key, Keys, Known, LeaseFate, Outcome, Request, Script};
 
 use crate::assurance::Assurance;
 use crate::clock::Timestamp;
@@ -16,141 +18,6 @@ use crate::id::{ActionId, ConnId, LeaseId, RunId, SessionId};
 use crate::name::{AgentName, HumanId, OperationName, ServiceName};
 use crate::process::Process;
 use crate::reason::Reason;
-use crate::service::Effect;
-use crate::spiffe::SpiffeId;
-
-/// Who acts, and for whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Actor {
-    /// The agent.
-    pub agent: AgentName,
-    /// The accountable human.
-    pub human: HumanId,
-    /// The run.
-    pub run: RunId,
-    /// The session.
-    pub session: SessionId,
-    /// The run's SPIFFE ID.
-    pub spiffe_id: SpiffeId,
-}
-
-/// One of the two keys of a decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    /// Whether this key turned.
-    pub permitted: bool,
-    /// The policies that determined it, by id; empty when none spoke.
-    pub policies: Vec<String>,
-}
-
-/// Both keys, and the policy set that was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Keys {
-    /// May this agent do this?
-    pub agent: Key,
-    /// May this human do this?
-    pub human: Key,
-    /// SHA-256 of the policy set, hex.
-    pub policy_digest: String,
-}
-
-/// What was asked of which service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Request {
-    /// Arguments taken from the path.
-    pub arguments: BTreeMap<String, String>,
-    /// What it does.
-    pub effect: Effect,
-    /// The host that was addressed.
-    pub host: String,
-    /// HTTP method, or `CONNECT` for an opaque connection.
-    pub method: String,
-    /// The operation.
-    pub operation: OperationName,
-    /// The path without its query.
-    pub path: String,
-    /// The service.
-    pub service: ServiceName,
-}
-
-/// One step of the way that led to an action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Hop {
-    /// How it is known.
-    pub how: Known,
-    /// `human`, `run` or `exec`.
-    pub kind: HopKind,
-    /// Its name: human id, run id, or the path of the program that was executed.
-    pub name: String,
-}
-
-/// The file that an interpreter was started on. Read again by the interpreter itself, so its digest is a claim of
-/// less weight than the program's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Script {
-    /// How it is known.
-    pub how: Known,
-    /// Its path as the kernel resolved it.
-    pub path: String,
-    /// Its SHA-256, hex.
-    pub sha256: String,
-}
-
-/// What a hop is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HopKind {
-    /// The accountable human.
-    Human,
-    /// The run.
-    Run,
-    /// A program in the exec lineage.
-    Exec,
-}
-
-/// How a fact is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Known {
-    /// Seen by Writ itself.
-    Observed,
-    /// Concluded from other facts.
-    Inferred,
-}
-
-/// How an action ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// The service answered in full.
-    Completed,
-    /// The exchange broke; the reason says where.
-    Failed,
-    /// The session ended while the exchange ran, and it was cut.
-    Cut,
-    /// The daemon stopped before the end was known; written by recovery.
-    Abandoned,
-}
-
-/// What became of the lent credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LeaseFate {
-    /// None was minted.
-    NotMinted,
-    /// A standing credential: it lives on at its issuer; only its non-disclosure to the agent is claimed.
-    Standing,
-    /// Standing, and the service echoed it: removed from the answer, to be treated as exposed there.
-    Echoed,
-    /// Whether one was minted is unknown, because the daemon stopped in between.
-    Unknown,
-}
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])* $kind:literal $name:ident {

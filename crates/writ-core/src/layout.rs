@@ -59,6 +59,16 @@ impl Layout {
         self.state().join("secrets")
     }
 
+    /// Digests that are trusted for agents, one file each.
+    pub fn pins(&self) -> PathBuf {
+        self.state().join("pins")
+    }
+
+    /// The bundles of trust domains that are federated with, as they were last fetched.
+    pub fn bundles(&self) -> PathBuf {
+        self.state().join("bundles.json")
+    }
+
     /// Sessions that must survive a restart.
     pub fn sessions(&self) -> PathBuf {
         self.state().join("sessions")

@@ -272,6 +272,10 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
         table.problem("govern", "it governs processes that could never be this agent", Some(hint));
     }
     let acts_for = table.defaulted::<ActsFor>("acts_for");
+    if !serve.is_empty() && acts_for.is_some_and(|acts_for| acts_for != ActsFor::Caller) {
+        let hint = Some("write `acts_for = \"caller\"`");
+        table.problem("acts_for", "an agent that serves callers acts for them", hint);
+    }
     let owner_human = owner_human(table, acts_for);
     Some(Agent {
         name: name?,

@@ -102,18 +102,16 @@ async fn build(
     let events = Arc::new(events);
 
     let store = Arc::new(Store::open(layout.secrets(), store_key(&layout, surroundings)?)?);
-    let bundles = layout.state().join("bundles.json");
-    let identity = identity::open(&settings, &store, &clock, &ids, bundles).await?;
+    let identity = identity::open(&settings, &store, &clock, &ids, layout.bundles()).await?;
     let (tell, told) = Endings::new(Arc::clone(&record));
     let people = people::open(&settings, &store, (&clock, &ids), tell).await?;
     let catalog = Arc::new(CatalogStore::new(configuration.services.clone()));
     let engine = Arc::new(Engine::new(Arc::clone(&configuration.policies)));
     let names = Arc::new(Names::new());
     capture.set_destinations(&destinations::all(&catalog, &names))?;
-    let registry = open_registry(&layout, &settings, (&record, &clock, &ids))?;
-
-    let attestors = Attestors::new(sources(&clock));
-    let pins = Pins::new(layout.state().join("pins"), Arc::clone(&clock))?;
+    let ports =
+        writ_session::Ports { record: Arc::clone(&record), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
+    let registry = open_registry(&layout, &settings, ports)?;
 
     let gate = Gate::new(Ports {
         identify: Arc::clone(&registry) as _,
@@ -129,8 +127,10 @@ async fn build(
     let peers = Peers::identities(Arc::clone(&identity.authority), Arc::clone(&clock));
     let relay = Relay::new(RelaySettings::default(), gate.clone(), hands, Arc::clone(&authorities));
     let relay = relay.with_identities(peers.clone());
-    let started = clock.now();
     let world = World {
+        attestors: Attestors::new(sources(&clock)),
+        pins: Pins::new(layout.pins(), Arc::clone(&clock))?,
+        started: clock.now(),
         layout,
         settings,
         clock,
@@ -145,8 +145,6 @@ async fn build(
         engine,
         store,
         registry,
-        attestors,
-        pins,
         identity,
         people,
         authorities,
@@ -157,7 +155,6 @@ async fn build(
         doors: Doors::default(),
         configuration: ArcSwap::from_pointee(configuration),
         reloading: tokio::sync::Mutex::new(()),
-        started,
         ready: AtomicBool::new(false),
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -176,13 +173,7 @@ fn open_log(layout: &Layout, settings: &Settings, clock: &Arc<dyn Clock>) -> Res
 }
 
 /// A registry without sessions; those of before come back once everything stands.
-fn open_registry(
-    layout: &Layout,
-    settings: &Settings,
-    (record, clock, ids): (&Arc<dyn Record>, &Arc<dyn Clock>, &Arc<dyn IdSource>),
-) -> Result<Arc<Registry>> {
-    let (record, clock, ids) = (Arc::clone(record), Arc::clone(clock), Arc::clone(ids));
-    let ports = writ_session::Ports { record, clock, ids };
+fn open_registry(layout: &Layout, settings: &Settings, ports: writ_session::Ports) -> Result<Arc<Registry>> {
     Ok(Arc::new(Registry::new(layout.sessions(), settings.trust_domain.clone(), ports)?))
 }
 

@@ -13,10 +13,10 @@ use crate::world::World;
 
 /// The exchange, if the configuration has an issuer for tokens.
 pub(crate) fn tokens(world: &Arc<World>, parts: &Parts) -> Option<Arc<Tokens>> {
-    let asked = Arc::new(Exchange(Arc::clone(world)));
-    let ports =
-        TokenPorts { subjects: Arc::clone(&asked) as _, sessions: asked, record: Arc::clone(&world.record) };
-    Tokens::new(parts, ports, world.settings.tokens.clone()).ok()
+    let known = Arc::new(Exchange(Arc::clone(world)));
+    let record = Arc::clone(&world.record);
+    let around = TokenPorts { subjects: Arc::clone(&known) as _, sessions: known, record };
+    Tokens::new(parts, around, world.settings.tokens.clone()).ok()
 }
 
 struct Exchange(Arc<World>);

@@ -186,6 +186,7 @@ fn a_signal_about_a_human_cuts_their_live_stream() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test measures")]
     let began = Instant::now();
     push.stdin.take().unwrap().write_all(set.as_bytes()).unwrap();
     let mut rest = String::new();
@@ -300,7 +301,7 @@ fn a_run_gets_tokens_for_its_human_that_others_can_check_and_that_die_with_the_s
     corp.world.verify();
 }
 
-/// What PyPI `joserfc` makes of a token: its header and claims, if the signature is that of one of the keys.
+/// What `joserfc` makes of a token: its header and claims, if the signature is that of one of the keys.
 fn checked(keys: &str, token: &str) -> serde_json::Value {
     const CHECK: &str = "import json,sys\nfrom joserfc import jwt\nfrom joserfc.jwk import KeySet\n\
         t=jwt.decode(sys.argv[2], KeySet.import_key_set(json.loads(sys.argv[1])))\n\

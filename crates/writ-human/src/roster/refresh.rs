@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream;
 use writ_core::{HumanId, Secret, Timestamp};
 
@@ -58,9 +59,12 @@ impl Roster {
             entry.take_back().await;
         });
         let now = self.ports.now();
-        let due = self.entries().into_iter().filter(|entry| entry.due() <= now);
-        let looked = stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |entry| async move { self.look_at(&entry, false).await });
+        let due: Vec<_> = self.entries().into_iter().filter(|entry| entry.due() <= now).collect();
+        let looked = async {
+            for some in due.chunks(AT_ONCE) {
+                join_all(some.iter().map(|entry| self.look_at(entry, false))).await;
+            }
+        };
         tokio::join!(given_back, looked);
     }
 
