@@ -142,10 +142,11 @@ fn a_broken_log_is_named_and_the_daemon_refuses_to_start() {
     assert!(!writd.status.success() && said.contains("writ verify"), "{said}");
 }
 
-/// The first entry bundle, whole or partial.
+/// The first entry bundle; of one that grew, the newest: older partial ones count for nothing.
 fn entries(folder: &std::path::Path) -> std::path::PathBuf {
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-    paths.sort();
+    let leaves = |path: &std::path::PathBuf| path.file_name()?.to_str()?.parse::<u64>().ok();
+    paths.sort_by_key(|path| (path.is_dir(), std::cmp::Reverse(leaves(path)), path.clone()));
     let first = paths.swap_remove(0);
     if first.is_dir() { entries(&first) } else { first }
 }

@@ -43,12 +43,12 @@ fn deleting_needs_the_agents_key_too() {
     let out = world.host.run("coder", ["curl", "-sS", "-X", "DELETE", "-w", "%{http_code}", url]).ok();
     assert!(out.ends_with("403") && out.contains("policy.agent_forbidden"), "{out}");
     assert!(world.forge.repository().exists());
-    let refused = world.records("action.refused");
-    assert_eq!(refused[0]["reason"], "policy.agent_forbidden");
-    assert_eq!(refused[0]["keys"]["agent"]["policies"][0], "no-agent-deletes");
-    assert_eq!(refused[0]["keys"]["human"]["permitted"], true, "the human alone may");
-    assert_eq!(refused[0]["request"]["operation"], "forge/repo.delete");
-    let why = world.host.writ(["why", refused[0]["action"].as_str().unwrap()]).ok();
+    let refused = world.record("action.refused", |_| true);
+    assert_eq!(refused["reason"], "policy.agent_forbidden");
+    assert_eq!(refused["keys"]["agent"]["policies"][0], "no-agent-deletes");
+    assert_eq!(refused["keys"]["human"]["permitted"], true, "the human alone may");
+    assert_eq!(refused["request"]["operation"], "forge/repo.delete");
+    let why = world.host.writ(["why", refused["action"].as_str().unwrap()]).ok();
     assert!(why.contains("no-agent-deletes") && why.contains("coder"), "{why}");
 }
 

@@ -187,6 +187,12 @@ impl Daemon for Memory {
             if ask.agent.as_str() != "coder" {
                 return Err(Fault::missing("agent", &ask.agent).hint("add a file to `agents/`"));
             }
+            if by.is_governed() {
+                // No agent here may start another.
+                let fault =
+                    Fault::caller(Class::Denied, "control.denied", "this agent may not start that one");
+                return Err(fault.hint("see `may_start` in the agent's file"));
+            }
             let caller = by.caller();
             self.governed.lock().unwrap().insert(caller.pid());
             self.openings.fetch_add(1, Ordering::SeqCst);
