@@ -160,7 +160,7 @@ impl World {
         });
         let conn = Conn {
             id: ConnId::from_bits(1),
-            run: Some(RunId::from_bits(1).tag()),
+            run: Ok(RunId::from_bits(1).tag()),
             process: Process { exec_generation: 0, pid: 1, start_us: 1 },
             exec: Arc::default(),
             destination: Destination { address: ([198, 18, 0, 1], 443).into(), name: Some(host.clone()) },

@@ -228,6 +228,11 @@ impl Capture {
         self.tree.run(run)
     }
 
+    /// Where the hierarchy of control groups is mounted.
+    pub fn hierarchy(&self) -> &Path {
+        self.tree.mount()
+    }
+
     /// Whether any process of the run is left.
     pub fn populated(&self, run: RunId) -> Result<bool, Error> {
         cgroup::populated(&self.tree.run(run))

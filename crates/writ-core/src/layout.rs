@@ -74,6 +74,11 @@ impl Layout {
         self.state().join("sessions")
     }
 
+    /// Processes whose run was taken away.
+    pub fn barred(&self) -> PathBuf {
+        self.state().join("barred.json")
+    }
+
     /// Sockets and what runs need to read, mode 0755: `/run/writ`.
     pub fn run(&self) -> PathBuf {
         self.root.join("run/writ")
@@ -97,6 +102,11 @@ impl Layout {
     /// Files that runs read: CA certificates and bundles, one folder per run.
     pub fn run_files(&self) -> PathBuf {
         self.run().join("runs")
+    }
+
+    /// The same for what is governed without having been launched: one folder per agent.
+    pub fn agent_files(&self) -> PathBuf {
+        self.run().join("agents")
     }
 
     /// Pinned kernel objects: `/sys/fs/bpf/writ` in a real install, a mount of our own elsewhere.

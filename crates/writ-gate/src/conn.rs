@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use writ_core::{ConnId, HostName, Process, RunTag, Service};
+use writ_core::{ConnId, HostName, Process, Reason, RunTag, Service};
 
 use crate::limits;
 use crate::session::Session;
@@ -32,8 +32,8 @@ impl std::fmt::Display for Destination {
 pub struct Conn {
     /// Its id.
     pub id: ConnId,
-    /// The opener's run, as labelled in the kernel; `None` is refused.
-    pub run: Option<RunTag>,
+    /// The opener's run, as labelled in the kernel; or why it has none, with which it is refused.
+    pub run: Result<RunTag, Reason>,
     /// The opener.
     pub process: Process,
     /// The programs that led to the opener, as paths, eldest first; as far as they are known.

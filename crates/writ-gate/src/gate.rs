@@ -97,7 +97,7 @@ impl Gate {
     }
 
     fn try_admit(&self, conn: &Conn) -> Result<(Arc<Session>, Arc<Service>), NotAdmitted> {
-        let run = conn.run.ok_or((None, Reason::NoRun))?;
+        let run = conn.run.map_err(|reason| (None, reason))?;
         let session = self.ports.identify.identify(run).map_err(|reason| (None, reason))?;
         let known = |reason| (Some(Arc::clone(&session)), reason);
         self.alive(&session).map_err(known)?;

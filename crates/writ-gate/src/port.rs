@@ -20,11 +20,12 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Who opened this accepted socket, and to where?
 ///
-/// Answers from kernel facts kept with the socket, at once; `None` is a miss at the hand-off: a stranger, or the
-/// daemon itself. The relay closes such a connection and counts it.
+/// Answers from kernel facts kept with the socket: at once where the opener has a run; a governed process that has none
+/// yet is looked at first, which may take as long as [`crate::limits::HELLO_TIMEOUT`]. `None` is a miss at the hand-off:
+/// a stranger, or the daemon itself. The relay closes such a connection and counts it.
 pub trait Handoff: Send + Sync {
     /// The connection behind an accepted socket.
-    fn conn(&self, accepted: BorrowedFd<'_>) -> Option<Conn>;
+    fn conn<'a>(&'a self, accepted: BorrowedFd<'a>) -> BoxFuture<'a, Option<Conn>>;
 }
 
 /// Which session does this run have?

@@ -242,7 +242,7 @@ impl Shared {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let Some(conn) = self.handoff.conn(stream.as_fd()) else {
+        let Some(conn) = self.handoff.conn(stream.as_fd()).await else {
             return self.missed();
         };
         let admitted = match self.common.gate.admit(conn) {

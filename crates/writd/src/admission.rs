@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use writ_control::api::RunOpen;
 use writ_control::{Caller, Class, Fault};
+use writ_core::AgentName;
 use writ_core::event::{AgentPinned, AgentRefused};
 use writ_core::selector::Key;
 use writ_session::{Agent, Attested, Lineage, Live, Opened, Peer, Program, Refusal, Wanted, admits, pinned};
@@ -21,11 +22,7 @@ pub(crate) async fn admit(
     let (pid, uid, gid) = (caller.pid(), caller.uid(), caller.gid());
     let opened = Opened { program: ask.files.program, script: ask.files.script };
     let (shared, wanted_by) = (Arc::clone(world), Arc::clone(agent));
-    let agents = parent.map(|live| {
-        let facts = live.session.facts();
-        let elder = facts.delegation.parents.iter().rev().map(|parent| parent.agent.clone());
-        std::iter::once(facts.agent.clone()).chain(elder).collect()
-    });
+    let agents = parent.map(|live| agents_of(live));
     let work = move || {
         let peer = pidfd.map_err(|error| failed(&error))?;
         let peer = Arc::new(Peer::behind(peer, pid, uid, gid).map_err(|error| failed(&error))?);
@@ -59,25 +56,29 @@ pub(crate) async fn admit(
 /// What was found, or why not, with the path of what it would have executed.
 type Found = Result<(Attested, Option<String>), (Refusal, String)>;
 
-fn look(
-    world: &World,
-    peer: &Peer,
-    (agent, opened): (&Arc<Agent>, Opened),
-    agents: Vec<writ_core::AgentName>,
-) -> Found {
+fn look(world: &World, peer: &Peer, (agent, opened): (&Arc<Agent>, Opened), agents: Vec<AgentName>) -> Found {
     let wanted = Wanted::of([agent]);
-    let ancestors = if [Key::LineagePath, Key::LineageSha256].iter().any(|key| wanted.has(*key)) {
-        world.attestors.ancestors(peer)
-    } else {
-        Vec::new()
-    };
-    let lineage = Lineage { ancestors, agents };
+    let lineage = lineage(world, peer, &wanted, agents);
     let attested = world.attestors.launched(peer, opened, &lineage, &wanted);
     let attested = attested.map_err(|refusal| (refusal, String::new()))?;
     let path = |refusal| (refusal, attested.program().path);
     admits(agent, &attested).map_err(path)?;
     let pinned = pinned(&world.pins, agent, &attested).map_err(path)?;
     Ok((attested, pinned))
+}
+
+/// Where a process comes from, as far as rules ask.
+pub(crate) fn lineage(world: &World, peer: &Peer, wanted: &Wanted, agents: Vec<AgentName>) -> Lineage {
+    let asked = [Key::LineagePath, Key::LineageSha256].iter().any(|key| wanted.has(*key));
+    let ancestors = if asked { world.attestors.ancestors(peer) } else { Vec::new() };
+    Lineage { ancestors, agents }
+}
+
+/// The agents of a session's run and of those that led to it, nearest first.
+pub(crate) fn agents_of(live: &Live) -> Vec<AgentName> {
+    let facts = live.session.facts();
+    let elder = facts.delegation.parents.iter().rev().map(|parent| parent.agent.clone());
+    std::iter::once(facts.agent.clone()).chain(elder).collect()
 }
 
 /// The operator's words: they name keys of selectors, and never a value.

@@ -35,13 +35,14 @@ use crate::configuration::Configuration;
 use crate::control::Control;
 use crate::crossing::{Hands, Lookups, Questioners};
 use crate::doors::Doors;
+use crate::governing::Governing;
 use crate::holder::Sockets;
 use crate::peers::Peers;
 use crate::people::Endings;
 use crate::settings::Settings;
 use crate::tallies::Tallies;
 use crate::world::World;
-use crate::{destinations, doors, identity, kernel, notify, people, reload, runs};
+use crate::{destinations, doors, governing, identity, kernel, notify, people, reload, runs};
 
 /// What the environment says, read once.
 #[derive(Debug, Default)]
@@ -56,6 +57,7 @@ pub(crate) struct Surroundings {
 pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surroundings) -> Result<()> {
     let configuration = Configuration::read(&layout).map_err(crate::Refused::Configuration)?;
     let (world, events, endings) = build(layout, settings, configuration, &surroundings).await?;
+    world.governing.look_with(&world)?;
     let sockets = Sockets::obtain(&world.layout.holder_socket())?;
     world.capture.set_ports(sockets.relay_port()?, sockets.resolver_port()?)?;
     announce(&world).await?;
@@ -65,6 +67,8 @@ pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surr
     open_doors(&world, sockets, &mut tasks)?;
     identity::doors(&world, &mut tasks).await?;
     doors::follow(&world, &world.configuration.load_full()).await?;
+    governing::begin(&world).await?;
+    tasks.spawn(governing::tend(Arc::clone(&world)));
     tasks.spawn(kernel::record(Arc::clone(&world), events));
     tasks.spawn(runs::expire(Arc::clone(&world)));
     tasks.spawn(identity::turn(Arc::clone(&world)));
@@ -98,8 +102,7 @@ async fn build(
     let record: Arc<dyn Record> = Arc::clone(&tallies) as _;
 
     let capture = Arc::new(Capture::open(&capture_settings(&layout, &settings))?);
-    let (events, receiver) = Events::new(&capture)?;
-    let events = Arc::new(events);
+    let (events, receiver) = Events::new(&capture).map(|(events, told)| (Arc::new(events), told))?;
 
     let store = Arc::new(Store::open(layout.secrets(), store_key(&layout, surroundings)?)?);
     let identity = identity::open(&settings, &store, &clock, &ids, layout.bundles()).await?;
@@ -123,9 +126,10 @@ async fn build(
         ids: Arc::clone(&ids),
     });
     let authorities = Arc::new(Authorities::new(Arc::clone(&clock), Arc::clone(&ids)));
-    let hands = Arc::new(Hands::new((&capture, &events, &names), (&clock, &ids)));
+    let governing = Arc::new(Governing::default());
+    let hands = Hands::new((&capture, &events, &names), &governing, (&clock, &ids));
     let peers = Peers::identities(Arc::clone(&identity.authority), Arc::clone(&clock));
-    let relay = Relay::new(RelaySettings::default(), gate.clone(), hands, Arc::clone(&authorities));
+    let relay = Relay::new(RelaySettings::default(), gate.clone(), Arc::new(hands), Arc::clone(&authorities));
     let relay = relay.with_identities(peers.clone());
     let world = World {
         attestors: Attestors::new(sources(&clock)),
@@ -153,6 +157,7 @@ async fn build(
         relay,
         inbound: OnceLock::new(),
         doors: Doors::default(),
+        governing,
         configuration: ArcSwap::from_pointee(configuration),
         reloading: tokio::sync::Mutex::new(()),
         ready: AtomicBool::new(false),
@@ -245,7 +250,10 @@ fn open_doors(world: &Arc<World>, sockets: Sockets, tasks: &mut JoinSet<()>) -> 
     let resolver = Resolver {
         names: Arc::clone(&world.names),
         asker: Arc::new(lookups),
-        origins: Arc::new(Questioners(Arc::clone(&world.capture))),
+        origins: Arc::new(Questioners {
+            capture: Arc::clone(&world.capture),
+            governing: Arc::clone(&world.governing),
+        }),
     };
     for (tcp, udp) in resolver_tcp.into_iter().zip(resolver_udp) {
         tcp.set_nonblocking(true)?;

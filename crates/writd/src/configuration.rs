@@ -17,6 +17,8 @@ use writ_core::{AgentName, Layout, Service};
 use writ_policy::PolicySet;
 use writ_session::Agent;
 
+use crate::governing;
+
 /// A checked set.
 #[derive(Debug)]
 pub(crate) struct Configuration {
@@ -51,6 +53,7 @@ impl Configuration {
             problems.append(more);
             BTreeMap::new()
         });
+        governing::refuse_unresolvable(&agents, &mut problems);
         let named: Vec<_> =
             services.iter().map(|(path, text)| (path.to_string_lossy(), text.as_str())).collect();
         let services = Services::read(named.iter().map(|(path, text)| (path.as_ref(), *text)), &mut problems);
@@ -170,6 +173,22 @@ mod tests {
         ]);
         let said = Configuration::read(&layout).unwrap_err().to_string();
         assert!(said.contains("bad.toml:2") && said.contains("a.toml:2"), "{said}");
+    }
+
+    #[test]
+    fn processes_that_cannot_be_found_are_a_problem_and_not_ignored() {
+        let block = |way: &str| {
+            format!(
+                "owner = \"x\"\n[[match]]\nselectors = [\"unix:uid:7\"]\n[[govern]]\nprocesses = {{ {way} }}\n"
+            )
+        };
+        for way in ["program = \"/usr/bin/coder\"", "container_label = \"a=b\""] {
+            let (_dir, layout) = set(&[("agents/a.toml", &block(way))]);
+            let said = Configuration::read(&layout).unwrap_err().to_string();
+            assert!(said.contains("a.toml:5") && said.contains("`unit` or `slice`"), "{said}");
+        }
+        let (_dir, layout) = set(&[("agents/a.toml", &block("unit = \"coder.service\""))]);
+        Configuration::read(&layout).unwrap();
     }
 
     #[test]

@@ -3,22 +3,26 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use writ_capture::resolver::{Answer, Asker, Datagram, Lookup, Names, Origins, Question, Sender, StandIn};
+use writ_capture::resolver::{
+    Answer, Asker, Attesting, Datagram, Lookup, Names, Origins, Question, Sender, StandIn,
+};
 use writ_capture::{Capture, Events, Origin};
 use writ_catalog::CatalogStore;
 use writ_core::event::ConnectionRefused;
 use writ_core::{Clock, ConnId, IdSource, Protocol, Reason, Service};
-use writ_gate::{Conn, Decide, Destination, Handoff, Identify, Record};
+use writ_gate::{BoxFuture, Conn, Decide, Destination, Handoff, Identify, Record};
 use writ_policy::Engine;
 use writ_session::Registry;
 
 use crate::destinations;
+use crate::governing::Governing;
 
 /// Names the opener of each accepted connection from kernel facts.
 pub(crate) struct Hands {
     pub(crate) capture: Arc<Capture>,
     pub(crate) events: Arc<Events>,
     pub(crate) names: Arc<Names>,
+    pub(crate) governing: Arc<Governing>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
 }
@@ -27,12 +31,14 @@ impl Hands {
     /// Asks these.
     pub(crate) fn new(
         (capture, events, names): (&Arc<Capture>, &Arc<Events>, &Arc<Names>),
+        governing: &Arc<Governing>,
         (clock, ids): (&Arc<dyn Clock>, &Arc<dyn IdSource>),
     ) -> Self {
         Self {
             capture: Arc::clone(capture),
             events: Arc::clone(events),
             names: Arc::clone(names),
+            governing: Arc::clone(governing),
             clock: Arc::clone(clock),
             ids: Arc::clone(ids),
         }
@@ -40,25 +46,46 @@ impl Hands {
 }
 
 impl Handoff for Hands {
-    fn conn(&self, accepted: BorrowedFd<'_>) -> Option<Conn> {
-        let Origin { address, run, process, program, .. } = self.capture.origin(accepted)?;
-        let name = self.names.name_of(address.ip());
-        let exec = program.map_or_else(|| Arc::from([]), |program| self.events.lineage(&program));
-        let id = ConnId::new(self.clock.now(), &*self.ids);
-        Some(Conn { id, run, process, exec, destination: Destination { address, name } })
+    fn conn<'a>(&'a self, accepted: BorrowedFd<'a>) -> BoxFuture<'a, Option<Conn>> {
+        let origin = self.capture.origin(accepted);
+        Box::pin(async move {
+            let origin = origin?;
+            let run = self.governing.run_of(&origin).await;
+            let Origin { address, process, program, .. } = origin;
+            let name = self.names.name_of(address.ip());
+            let exec = program.map_or_else(|| Arc::from([]), |program| self.events.lineage(&program));
+            let id = ConnId::new(self.clock.now(), &*self.ids);
+            Some(Conn { id, run, process, exec, destination: Destination { address, name } })
+        })
     }
 }
 
 /// Names the run behind a question to the resolver.
-pub(crate) struct Questioners(pub(crate) Arc<Capture>);
+pub(crate) struct Questioners {
+    pub(crate) capture: Arc<Capture>,
+    pub(crate) governing: Arc<Governing>,
+}
+
+impl Questioners {
+    fn sender(&self, origin: Origin) -> Option<Sender> {
+        if self.governing.is_held(&origin) {
+            return Some(Sender::Held(Box::new(origin)));
+        }
+        Sender::of(origin)
+    }
+}
 
 impl Origins for Questioners {
     fn of_datagram(&self, datagram: &Datagram) -> Option<Sender> {
-        Sender::of(self.0.question(datagram.mark?)?)
+        self.sender(self.capture.question(datagram.mark?)?)
     }
 
     fn of_socket(&self, accepted: BorrowedFd<'_>) -> Option<Sender> {
-        Sender::of(self.0.origin(accepted)?)
+        self.sender(self.capture.origin(accepted)?)
+    }
+
+    fn attest(&self, held: Origin) -> Attesting<'_> {
+        Box::pin(async move { self.governing.run_of(&held).await.ok() })
     }
 }
 

@@ -8,6 +8,7 @@ use writ_capture::{KernelEvent, Who};
 use writ_core::event::{ConnectionRefused, Event, ProcessExecuted};
 use writ_core::{Process, Reason, RunTag};
 
+use crate::governing;
 use crate::world::World;
 
 /// Records kernel events until the daemon stops.
@@ -19,6 +20,7 @@ pub(crate) async fn record(world: Arc<World>, mut events: Receiver<KernelEvent>)
             () = world.stop.cancelled() => None,
         };
         let Some(event) = event else { return };
+        governing::notice(&world, &event);
         if sockets.is_repeated(&event) {
             continue;
         }

@@ -11,6 +11,7 @@ mod destinations;
 mod doors;
 mod evidence;
 mod exchange;
+mod governing;
 mod hardening;
 mod holder;
 mod identity;

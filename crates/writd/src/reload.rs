@@ -9,7 +9,7 @@ use writ_core::event::{ConfigLoaded, ConfigRefused};
 
 use crate::configuration::Configuration;
 use crate::world::World;
-use crate::{destinations, doors, runs};
+use crate::{destinations, doors, governing, runs};
 
 /// Reads everything below `/etc/writ` again. `uid` is who asked.
 pub(crate) async fn reload(world: &Arc<World>, uid: u32) -> Result<Reloaded, Fault> {
@@ -23,6 +23,7 @@ pub(crate) async fn reload(world: &Arc<World>, uid: u32) -> Result<Reloaded, Fau
             let reloaded = put_in_force(world, configuration)?;
             let configuration = world.configuration.load_full();
             doors::follow(world, &configuration).await.map_err(|error| local(&format!("{error:#}")))?;
+            governing::follow(world).await.map_err(|error| local(&format!("{error:#}")))?;
             Ok(reloaded)
         }
         Err(problems) => {

@@ -21,7 +21,7 @@ use writ_session::launch::Certificates;
 use writ_session::{Agent, Confinement, Live, OpenRequest, Peer, Program, Terms};
 
 use crate::world::World;
-use crate::{admission, people, trust};
+use crate::{admission, governing, people, trust};
 
 /// An adopted run that waits for its session. Dropped, it stays without one until its process ends.
 pub(crate) struct Adopted {
@@ -118,11 +118,16 @@ fn accountable(
         return Ok(Human { uid: run_uid, ..parent.session.facts().human.clone() });
     }
     let human = people::human(world, peer, run_uid).map_err(|error| refused(&error))?;
+    Ok(answering(agent, human))
+}
+
+/// Who answers for a run of this agent that this human began.
+pub(crate) fn answering(agent: &Agent, human: Human) -> Human {
     match (agent.acts_for, &agent.owner_human) {
         (ActsFor::Owner, Some(owner)) => {
-            Ok(Human { id: owner.clone(), display: None, groups: Vec::new(), ..human })
+            Human { id: owner.clone(), display: None, groups: Vec::new(), ..human }
         }
-        _ => Ok(human),
+        _ => human,
     }
 }
 
@@ -181,6 +186,7 @@ impl Opening for Adopted {
                 delegation: facts.delegation,
             };
             let live = world.registry.open(request).await.map_err(|error| refused(&error))?;
+            cut_when_over(&world, &live);
             let facts = live.session.facts();
             tracing::info!(target: "writ::session", session = %facts.id, agent = %facts.agent, "session opened");
             Ok(RunOpened {
@@ -268,11 +274,16 @@ pub(crate) fn restore(world: &Arc<World>) -> Result<(), writ_session::Error> {
 fn resume(world: &Arc<World>, live: &Arc<Live>) -> anyhow::Result<()> {
     let facts = live.session.facts();
     if !world.capture.populated(facts.run)? {
+        // What was not launched has no cgroup of its own.
+        if !world.capture.assigned(facts.run)?.is_empty() {
+            return governing::resume(world, live);
+        }
         world.registry.end(facts.id, Cause::Exited)?;
         clear(world, facts.run, facts.id);
         return Ok(());
     }
     watch(world, facts.run, facts.id);
+    cut_when_over(world, live);
     world.capture.create_run(facts.run)?;
     world.capture.allow_unix(facts.run, &sockets(world, &facts.agent, &live.start.terms))?;
     let material = material(world, facts.id)?;
@@ -307,7 +318,36 @@ fn watch(world: &Arc<World>, run: RunId, session: SessionId) {
     });
 }
 
-fn clear(world: &World, run: RunId, session: SessionId) {
+/// Once its session is taken away, what the kernel let through for the run is cut: nobody else could.
+fn cut_when_over(world: &Arc<World>, live: &Arc<Live>) {
+    let (watched, live) = (Arc::clone(world), Arc::clone(live));
+    world.tasks.spawn(async move {
+        tokio::select! {
+            () = live.session.ended() => {}
+            () = watched.stop.cancelled() => return,
+        }
+        if live.session.cause() != Some(Cause::Exited) {
+            let run = live.session.facts().run;
+            drop(tokio::task::spawn_blocking(move || cut(&watched, run)).await);
+        }
+    });
+}
+
+/// Ends what the kernel let through for a run, and lets nothing through any more. Blocks.
+pub(crate) fn cut(world: &World, run: RunId) {
+    match world.capture.cut_run(run) {
+        Ok(done) if done.left.is_empty() && done.trouble.is_none() => {}
+        Ok(done) => {
+            let (left, trouble) = (done.left.len(), done.trouble.map(|error| error.to_string()));
+            tracing::warn!(target: "writ::session", %run, left, trouble, "connections of an ended session are left");
+        }
+        Err(error) => {
+            tracing::error!(target: "writ::session", %run, %error, "connections of an ended session are left");
+        }
+    }
+}
+
+pub(crate) fn clear(world: &World, run: RunId, session: SessionId) {
     world.authorities.close(session);
     world.tallies.forget(session);
     let report = |what: &str, error: &dyn std::fmt::Display| {

@@ -1,10 +1,11 @@
-//! What makes a run's TLS clients trust its session's authority: files below `/run/writ/runs/RUN`, readable by all.
+//! What makes a run's TLS clients trust its session's authority: files below `/run/writ/runs/RUN` and, for what is governed
+//! without having been launched, `/run/writ/agents/AGENT`. Readable by all.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use writ_core::{Layout, RunId};
+use writ_core::{AgentName, Layout, RunId};
 use writ_host::durable::{self, FileError};
 use writ_session::launch::Certificates;
 
@@ -18,10 +19,25 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 
 /// Writes the root alone, and together with the system's roots.
 pub(crate) fn write(layout: &Layout, run: RunId, root_pem: &str) -> Result<Certificates, FileError> {
-    let folder = folder(layout, run);
     durable::folder(&layout.run(), 0o755)?;
     durable::folder(&layout.run_files(), 0o755)?;
-    durable::folder(&folder, 0o755)?;
+    fill(&folder(layout, run), root_pem)
+}
+
+/// The same for what is governed without having been launched: `/run/writ/agents/AGENT`, which units can name before
+/// there is any run.
+pub(crate) fn write_for_agent(
+    layout: &Layout,
+    agent: &AgentName,
+    root_pem: &str,
+) -> Result<Certificates, FileError> {
+    let agents = layout.agent_files();
+    durable::folder(&agents, 0o755)?;
+    fill(&agents.join(agent.as_str()), root_pem)
+}
+
+fn fill(folder: &Path, root_pem: &str) -> Result<Certificates, FileError> {
+    durable::folder(folder, 0o755)?;
     let (authority, bundle) = (folder.join("ca.pem"), folder.join("bundle.pem"));
     durable::replace(&authority, root_pem.as_bytes(), 0o644)?;
     let mut all = system_roots();

@@ -20,6 +20,7 @@ use writ_session::{Attestors, Pins, Registry};
 
 use crate::configuration::Configuration;
 use crate::doors::Doors;
+use crate::governing::Governing;
 use crate::identity::Identity;
 use crate::settings::Settings;
 use crate::tallies::Tallies;
@@ -52,6 +53,8 @@ pub(crate) struct World {
     /// Set once the world is there, which it asks.
     pub(crate) inbound: OnceLock<Inbound>,
     pub(crate) doors: Doors,
+    /// What is governed without having been launched.
+    pub(crate) governing: Arc<Governing>,
     /// The configuration in force. Changed only by `reload`, which puts its parts in force one after the other.
     pub(crate) configuration: ArcSwap<Configuration>,
     /// Held while a configuration is put in force.

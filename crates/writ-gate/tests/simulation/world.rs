@@ -257,7 +257,7 @@ impl World {
         let name = (self.dice.roll(8) > 0).then(|| HostName::new("api.test").unwrap());
         let conn = Conn {
             id: ConnId::new(self.truth.clock.now(), &*self.dice),
-            run: if known { Some(tag) } else { RunTag::from_kernel(self.dice.roll(3)) },
+            run: if known { Ok(tag) } else { RunTag::from_kernel(self.dice.roll(3)).ok_or(Reason::NoRun) },
             process: process(),
             exec: Arc::from([]),
             destination: Destination { address: "198.18.0.1:443".parse().unwrap(), name },

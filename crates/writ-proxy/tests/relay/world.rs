@@ -210,15 +210,15 @@ pub(crate) struct Fixed {
 }
 
 impl Handoff for Fixed {
-    fn conn(&self, _: BorrowedFd<'_>) -> Option<Conn> {
-        let destination = self.destination.lock().unwrap().clone()?;
-        Some(Conn {
+    fn conn<'a>(&'a self, _: BorrowedFd<'a>) -> BoxFuture<'a, Option<Conn>> {
+        let conn = self.destination.lock().unwrap().clone().map(|destination| Conn {
             id: ConnId::new(SystemClock.now(), &SystemIds::default()),
-            run: Some(*self.run.lock().unwrap()),
+            run: Ok(*self.run.lock().unwrap()),
             process: Process { exec_generation: 0, pid: 1, start_us: 1 },
             exec: Arc::from([]),
             destination,
-        })
+        });
+        Box::pin(std::future::ready(conn))
     }
 }
 
