@@ -30,6 +30,10 @@ const KINDS: [Kind; 4] = [
         keys: writd::settings::KEYS,
         lists: &["identity.federation", "tokens.audience", "human.issuer"],
         values: &[
+            ("attest.kubelet.address", "\"127.0.0.1:10250\""),
+            ("attest.kubelet.server_name", "\"node-1\""),
+            ("attest.kubelet.ca_file", "\"/etc/kubernetes/kubelet-ca.pem\""),
+            ("attest.kubelet.token_file", "\"/var/run/secrets/kubernetes.io/serviceaccount/token\""),
             ("identity.jwt_issuer", "\"https://id.example.com\""),
             ("identity.file.certificate", "\"/etc/writ/ca.pem\""),
             ("identity.file.key", "\"/etc/writ/ca-key.pem\""),

@@ -127,7 +127,7 @@ pub struct Certificates {
     pub authority: PathBuf,
     /// The system's roots and the CA, PEM.
     pub bundle: PathBuf,
-    /// The same as PKCS#12 with the password `changeit`, for Java; if the daemon makes one.
+    /// The same as a Java key store with the password `changeit`; if the daemon makes one.
     pub truststore: Option<PathBuf>,
 }
 

@@ -132,7 +132,7 @@ async fn build(
     let relay = Relay::new(RelaySettings::default(), gate.clone(), Arc::new(hands), Arc::clone(&authorities));
     let relay = relay.with_identities(peers.clone());
     let world = World {
-        attestors: Attestors::new(sources(&clock)),
+        attestors: Attestors::new(sources(&clock, &settings)),
         pins: Pins::new(layout.pins(), Arc::clone(&clock))?,
         started: clock.now(),
         layout,
@@ -183,12 +183,12 @@ fn open_registry(layout: &Layout, settings: &Settings, ports: writ_session::Port
 }
 
 /// Where attestors ask, beside the kernel.
-fn sources(clock: &Arc<dyn Clock>) -> Sources {
+fn sources(clock: &Arc<dyn Clock>, settings: &Settings) -> Sources {
     Sources {
         clock: Arc::clone(clock),
         packages: "/var/lib/dpkg".into(),
         runtimes: Runtimes::default(),
-        kubelet: None,
+        kubelet: settings.kubelet.clone(),
     }
 }
 

@@ -5,6 +5,7 @@ use writ_core::{AgentName, TrustDomain};
 use writ_human::Issuer;
 use writ_identity::IdentitySettings;
 use writ_identity::exchange::TokenSettings;
+use writ_session::Kubelet;
 
 /// The daemon's settings, checked.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct Settings {
     pub log_filter: String,
     /// As JSON lines instead of text.
     pub log_json: bool,
+    /// How this node's kubelet is asked, if it is a Kubernetes node.
+    pub kubelet: Option<Kubelet>,
     /// Who signs the identities of runs, and how long they hold.
     pub identity: IdentitySettings,
     /// Where identities are served.
@@ -49,6 +52,30 @@ const OWN: &[KeyDoc] = &[
         "name",
         "\"writ\"",
         "The cgroup below the cgroup2 mount that holds the daemon and all runs. Two daemons must not share one.",
+    ),
+    KeyDoc::optional(
+        "attest.kubelet.address",
+        "IP address and port",
+        "this host is no Kubernetes node: `k8s:` selectors hold for nobody",
+        "Where this node's kubelet tells which pods it runs.",
+    ),
+    KeyDoc::optional(
+        "attest.kubelet.server_name",
+        "host name",
+        "required with `address`",
+        "The name in the kubelet's certificate.",
+    ),
+    KeyDoc::optional(
+        "attest.kubelet.ca_file",
+        "absolute path",
+        "required with `address`",
+        "The CA of that certificate, PEM.",
+    ),
+    KeyDoc::optional(
+        "attest.kubelet.token_file",
+        "absolute path",
+        "required with `address`",
+        "A service account's token that may `get` `nodes/proxy`; read for each question.",
     ),
     KeyDoc::defaulted(
         "log.filter",
@@ -88,6 +115,7 @@ impl Settings {
                 return None;
             }
         };
+        let kubelet = kubelet(&table.sub_table("attest").sub_table("kubelet"));
         let identity = writ_identity::settings(table, &trust_domain);
         let workload = writ_workload::settings::Settings::from_table(table, &trust_domain);
         let tokens = writ_identity::exchange::token_settings(table, &trust_domain);
@@ -97,12 +125,29 @@ impl Settings {
             cgroup: cgroup?.to_string(),
             log_filter: filter?,
             log_json,
+            kubelet: kubelet?,
             identity: identity?,
             workload: workload?,
             tokens: tokens?,
             issuers: issuers?,
         })
     }
+}
+
+/// `None` if something is wrong; `Some(None)` if nothing is said.
+#[expect(clippy::option_option, reason = "absent and wrong are two things")]
+fn kubelet(table: &Table<'_>) -> Option<Option<Kubelet>> {
+    if !table.is_present() {
+        return Some(None);
+    }
+    let (address, server_name) = (table.required("address"), table.required("server_name"));
+    let (ca_file, token_file) = (table.required("ca_file"), table.required("token_file"));
+    Some(Some(Kubelet {
+        address: address?,
+        server_name: server_name?,
+        ca_file: ca_file?,
+        token_file: token_file?,
+    }))
 }
 
 #[cfg(test)]

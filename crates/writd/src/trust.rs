@@ -5,6 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use writ_core::{AgentName, Layout, RunId};
 use writ_host::durable::{self, FileError};
 use writ_session::launch::Certificates;
@@ -43,7 +46,34 @@ fn fill(folder: &Path, root_pem: &str) -> Result<Certificates, FileError> {
     let mut all = system_roots();
     all.push_str(root_pem);
     durable::replace(&bundle, all.as_bytes(), 0o644)?;
-    Ok(Certificates { authority, bundle, truststore: None })
+    let truststore = folder.join("truststore.jks");
+    durable::replace(&truststore, &java(&all), 0o644)?;
+    Ok(Certificates { authority, bundle, truststore: Some(truststore) })
+}
+
+/// The roots as Java wants them: a key store of its first format (`sun.security.provider.JavaKeyStore`), which every Java
+/// reads and which is little more than a list.
+///
+/// Magic, version, number of entries; for each the tag of a trusted certificate, an alias, a time, the kind and the
+/// certificate; at the end SHA-1 over password, salt and all before. There is nothing secret in it: the password is
+/// the one that Java tries by itself, and guards nothing.
+fn java(bundle: &str) -> Vec<u8> {
+    // A root that cannot be read is none that could be trusted.
+    let roots: Vec<_> = CertificateDer::pem_slice_iter(bundle.as_bytes()).filter_map(Result::ok).collect();
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
+    let text = |text: &str| {
+        [&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes()[..], text.as_bytes()].concat()
+    };
+    let mut store = [&0xfeed_feed_u32.to_be_bytes()[..], &number(2), &number(roots.len())].concat();
+    for (n, root) in roots.iter().enumerate() {
+        const TRUSTED: usize = 2;
+        let head = [&number(TRUSTED)[..], &text(&format!("root-{n}")), &[0; 8], &text("X.509")].concat();
+        store.extend([head.as_slice(), &number(root.len()), root.as_ref()].concat());
+    }
+    let password: Vec<u8> = "changeit".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let salted = [&password[..], b"Mighty Aphrodite", &store].concat();
+    store.extend(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &salted).as_ref());
+    store
 }
 
 /// Removes a run's files. That there are none is no error.

@@ -45,7 +45,7 @@ impl Provider {
         let url = &self.url;
         format!(
             "trust_domain = \"corp.test\"\n[capture]\ncgroup = \"{}\"\n{more}\n\
-             [[human.issuer]]\nname = \"corp\"\nissuer = \"{url}\"\nclient_id = \"writ\"\naudiences = [\"api\"]\n\
+             [[human.issuer]]\nname = \"corp\"\nissuer = \"{url}\"\nclient_id = \"writ\"\naudiences = [\"api\", \"https://id.corp.test\"]\n\
              scopes = [\"openid\", \"offline_access\", \"profile\", \"email\", \"groups\"]\n\
              danger = {{ plain_loopback = true }}\n\
              [human.issuer.signals]\nissuer = \"{TRANSMITTER}\"\njwks = \"{url}/jwks\"\naudience = \"writ-node\"\n",
@@ -71,6 +71,17 @@ impl Provider {
     pub fn sign(&self, key: &str, header: &Value, claims: &Value) -> String {
         let signed = self.ask("sign", &json!({ "key": key, "header": header, "claims": claims }));
         signed.get("token").and_then(Value::as_str).expect("a token").to_owned()
+    }
+
+    /// An access token (RFC 9068) for a human, signed with the provider's key.
+    #[must_use]
+    pub fn access_token(&self, user: &str, audience: &str) -> String {
+        let now = unix_seconds();
+        let claims = json!({
+            "iss": self.url, "sub": user, "aud": audience, "iat": now, "exp": now + 600, "jti": user,
+            "client_id": "app", "scope": "read", "groups": ["staff"], "name": user,
+        });
+        self.sign("RS256", &json!({ "typ": "at+jwt" }), &claims)
     }
 
     /// How often a path was asked for.

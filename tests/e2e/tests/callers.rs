@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::{Value, json};
-use writ_e2e::provider::{Provider, unix_seconds};
+use serde_json::Value;
+use writ_e2e::provider::Provider;
 use writ_e2e::{World, repository};
 use writ_testkit::wait;
 
@@ -50,19 +50,9 @@ impl Corp {
         let service = Service(command.stdin(Stdio::piped()).spawn().unwrap());
         let url = format!("{DOOR}/api/repos/acme/site/issues");
         wait::until("the service listens", || {
-            (status(&url, &self.token("alice", "api")) != "503").then_some(())
+            (status(&url, &self.provider.access_token("alice", "api")) != "503").then_some(())
         });
         service
-    }
-
-    /// An access token of the provider (RFC 9068), signed with its key.
-    fn token(&self, user: &str, audience: &str) -> String {
-        let now = unix_seconds();
-        let claims = json!({
-            "iss": self.provider.url, "sub": user, "aud": audience, "iat": now, "exp": now + 600, "jti": user,
-            "client_id": "app", "scope": "api:read", "groups": ["staff"], "name": user,
-        });
-        self.provider.sign("RS256", &json!({ "typ": "at+jwt" }), &claims)
     }
 
     /// By repository, the humans for whom it was asked.
@@ -107,7 +97,8 @@ fn two_humans_a_thousand_requests(test: &str, mode: &str) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let tokens = ["alice", "bob"].map(|user| format!("{user} {}\n", corp.token(user, "api"))).concat();
+    let tokens =
+        ["alice", "bob"].map(|user| format!("{user} {}\n", corp.provider.access_token(user, "api"))).concat();
     callers.stdin.take().unwrap().write_all(tokens.as_bytes()).unwrap();
     let out = callers.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&out.stdout), "alice 200 500\nbob 200 500\n");
@@ -121,7 +112,7 @@ fn two_humans_a_thousand_requests(test: &str, mode: &str) {
     let joined = corp.world.records("session.joined");
     assert!(joined.len() >= 2);
     let written = corp.world.host.written_down();
-    let token = corp.token("alice", "api");
+    let token = corp.provider.access_token("alice", "api");
     let signature = token.rsplit_once('.').unwrap().0.as_bytes();
     for (path, bytes) in written {
         assert!(!bytes.windows(signature.len()).any(|w| w == signature), "{} holds a token", path.display());
@@ -146,13 +137,13 @@ fn who_is_not_proven_is_not_let_in_and_what_names_nobody_is_refused() {
     let _service = corp.serve("nothing");
     let url = format!("{DOOR}/api/repos/acme/site/issues");
     // Let in, and the service names nobody in what it does: it may do nothing.
-    assert_eq!(status(&url, &corp.token("alice", "api")), "403");
+    assert_eq!(status(&url, &corp.provider.access_token("alice", "api")), "403");
     let refused = corp.world.record("action.refused", |_| true);
     assert_eq!(refused["reason"], "session.no_human");
     // Not for this audience, not by this issuer's keys, not a token at all.
-    let other = corp.token("alice", "elsewhere");
+    let other = corp.provider.access_token("alice", "elsewhere");
     let (head, signature) = other.rsplit_once('.').unwrap();
-    let good = corp.token("alice", "api");
+    let good = corp.provider.access_token("alice", "api");
     let forged = format!("{}.{signature}", good.rsplit_once('.').unwrap().0);
     for token in
         [other.as_str(), &forged, head, "nonsense", "wrh_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]

@@ -28,6 +28,30 @@ fn curl_speaks_http1_and_http2() {
     world.verify();
 }
 
+const JAVA: &str = r#"
+import java.net.URI;
+import java.net.http.*;
+public class Fetch {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newHttpClient();
+        var answer = client.send(HttpRequest.newBuilder(URI.create(arguments[0])).build(), HttpResponse.BodyHandlers.ofString());
+        System.out.println(answer.statusCode() + " " + answer.version() + " " + answer.body().strip());
+        var old = (java.net.HttpURLConnection) URI.create(arguments[0]).toURL().openConnection();
+        System.out.println(old.getResponseCode());
+    }
+}
+"#;
+
+#[test]
+fn java_works_by_its_new_client_and_by_its_old_one() {
+    let Some(world) = World::start("java_works_by_its_new_client_and_by_its_old_one") else { return };
+    let source = world.host.home().join("Fetch.java");
+    writ_host::durable::replace(&source, JAVA.as_bytes(), 0o644).unwrap();
+    let out = world.host.run("coder", ["java", source.to_str().unwrap(), ISSUES]).ok();
+    assert_eq!(out, "200 HTTP_2 []\n200\n");
+    world.verify();
+}
+
 #[test]
 fn git_clones_and_pushes_over_smart_http() {
     let Some(world) = World::start("git_clones_and_pushes_over_smart_http") else { return };

@@ -276,12 +276,26 @@ fn a_run_gets_tokens_for_its_human_that_others_can_check_and_that_die_with_the_s
     assert_eq!(refused["error"], "invalid_target", "{refused}");
     end(child);
 
+    // The provider's own token of another human, and one that is meant for somebody else.
+    for token in [
+        corp.provider.access_token("bob", "https://id.corp.test"),
+        corp.provider.access_token("alice", "https://elsewhere.test"),
+    ] {
+        let (child, refused) = ask(&token, "https://api.test", "jwt");
+        assert!(refused["error"].as_str().is_some_and(|error| error.starts_with("invalid_")), "{refused}");
+        end(child);
+    }
+    let token = corp.provider.access_token("alice", "https://id.corp.test");
+    let (child, exchanged) = ask(&token, "https://api.test", "jwt");
+    assert_eq!(exchanged["token_type"], "Bearer", "{exchanged}");
+    end(child);
+
     let (first, access) = ask(&alice, "https://api.test", "named");
     let (second, txn) = ask(&alice, "corp.test", "named");
     let keys = curl(&["https://127.0.0.1:8543/keys"]);
     let opened = corp.world.records("session.opened");
     let runs: Vec<_> = opened.iter().map(|r| r["actor"]["spiffe_id"].as_str().unwrap()).collect();
-    for (issued, typ, run) in [(&access, "at+jwt", runs[2]), (&txn, "txntoken+jwt", runs[3])] {
+    for (issued, typ, run) in [(&access, "at+jwt", runs[5]), (&txn, "txntoken+jwt", runs[6])] {
         let token = issued["access_token"].as_str().unwrap_or_else(|| panic!("{issued}"));
         let said = checked(&keys, token);
         assert_eq!(
@@ -292,7 +306,7 @@ fn a_run_gets_tokens_for_its_human_that_others_can_check_and_that_die_with_the_s
     }
     assert_eq!(
         corp.world.records("identity.issued").iter().filter(|r| r["form"] == "access-token").count(),
-        1
+        2
     );
     corp.world.host.json(["revoke", "human", &alice]);
     for child in [first, second] {

@@ -54,7 +54,7 @@ fn trust(run: &mut Variables, prepared: &Prepared) {
         if !options.is_empty() {
             options.push(" ");
         }
-        options.push("-Djavax.net.ssl.trustStoreType=PKCS12 -Djavax.net.ssl.trustStore=");
+        options.push("-Djavax.net.ssl.trustStoreType=JKS -Djavax.net.ssl.trustStore=");
         options.push(store);
         options.push(" -Djavax.net.ssl.trustStorePassword=changeit");
     }
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn every_tls_client_is_pointed_at_the_runs_ca() {
         let mut prepared = prepared();
-        prepared.certificates.truststore = Some("/r/trust.p12".into());
+        prepared.certificates.truststore = Some("/r/trust.jks".into());
         let caller =
             [("SSL_CERT_DIR", "/etc/ssl/certs"), ("JAVA_TOOL_OPTIONS", "-Xmx1g"), ("GIT_SSL_CAINFO", "/x")];
         let run = run(&caller, &prepared);
@@ -234,7 +234,7 @@ mod tests {
         assert!(!run.contains_key("SSL_CERT_DIR"));
         assert!(
             run["JAVA_TOOL_OPTIONS"].starts_with("-Xmx1g -Djavax")
-                && run["JAVA_TOOL_OPTIONS"].contains("trust.p12")
+                && run["JAVA_TOOL_OPTIONS"].contains("trust.jks")
         );
         assert_eq!(run["WRIT_SESSION"], "S");
     }
