@@ -144,6 +144,7 @@ const KINDS: [Kind; 4] = [
             ("sample.agent", "\"coder\""),
             ("sample.human", "\"unix:alice\""),
             ("sample.groups", "[\"unix:developers\"]"),
+            ("sample.chain", "[\"planner\"]"),
             ("sample.purpose", "\"tidy the front page\""),
             ("sample.operation", "\"forge/repo.fetch\""),
             ("sample.arguments.*", "{ owner = \"acme\", repo = \"site\" }"),

@@ -6,8 +6,9 @@ use arc_swap::ArcSwap;
 use cedar_policy::{Context, EntityUid, Request, RestrictedExpression};
 use writ_core::event::{Key, Keys};
 use writ_core::{Operation, Reason, Service};
-use writ_gate::{Decide, Session, Verdict};
+use writ_gate::{Decide, Parent, Session, Verdict};
 
+use crate::schema::entity;
 use crate::set::{Known, PolicySet};
 use crate::slice::Slice;
 use crate::turn::{Turn, reason, recorded};
@@ -115,13 +116,22 @@ impl Snapshot {
     fn context(&self, asked: &Asked<'_>) -> Option<Context> {
         let facts = asked.session.facts();
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-        let agent = crate::schema::entity(&self.set.types.agent, facts.agent.as_str());
+        let agent = entity(&self.set.types.agent, facts.agent.as_str());
+        let parents = &facts.delegation.parents;
+        let led = |parent: &Parent| {
+            RestrictedExpression::new_entity_uid(entity(&self.set.types.agent, parent.agent.as_str()))
+        };
         let session = RestrictedExpression::new_record([
             ("agent".to_owned(), RestrictedExpression::new_entity_uid(agent)),
             ("assurance".to_owned(), text(facts.assurance.as_str())),
+            ("chain".to_owned(), RestrictedExpression::new_set(parents.iter().map(led))),
             ("human".to_owned(), RestrictedExpression::new_entity_uid(asked.human.principal.clone())),
             ("id".to_owned(), text(&facts.id.to_string())),
             ("purpose".to_owned(), text(&facts.purpose)),
+            (
+                "runs".to_owned(),
+                RestrictedExpression::new_set(parents.iter().map(|parent| text(parent.spiffe_id.as_str()))),
+            ),
         ]);
         let arguments = asked.operation.arguments.iter().map(|(name, value)| (name.clone(), text(value)));
         let args = RestrictedExpression::new_record(arguments);

@@ -11,7 +11,7 @@ use writ_core::{
     AgentName, Assurance, HumanId, Operation, OperationName, Reason, RunId, Service, SessionId, Timestamp,
     TrustDomain,
 };
-use writ_gate::{Decide, Delegation, Human, Session, SessionFacts, Verdict};
+use writ_gate::{Decide, Delegation, Human, Parent, Session, SessionFacts, Verdict};
 
 use crate::engine::Engine;
 use crate::explain::explain;
@@ -25,6 +25,12 @@ pub const SAMPLE_KEYS: &[KeyDoc] = &[
     KeyDoc::required("sample.agent", "agent name", "The agent that asks."),
     KeyDoc::required("sample.human", "human id", "The human behind it, `unix:NAME`."),
     KeyDoc::optional("sample.groups", "list of texts", "none", "The human's groups, `unix:NAME` each."),
+    KeyDoc::optional(
+        "sample.chain",
+        "list of agent names",
+        "none",
+        "The agents whose runs led to it, eldest first: those that called it or started it.",
+    ),
     KeyDoc::defaulted("sample.purpose", "text", "\"\"", "The purpose of the session."),
     KeyDoc::defaulted(
         "sample.assurance",
@@ -154,6 +160,7 @@ fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
     let human = table.required::<Word<HumanId>>("human");
     let groups = table.list::<String>("groups");
     let purpose = table.defaulted::<String>("purpose");
+    let chain = table.list::<AgentName>("chain");
     let assurance = table.defaulted::<Word<Assurance>>("assurance");
     let name = table.required::<OperationName>("operation");
     let arguments = table.map::<String>("arguments");
@@ -168,17 +175,25 @@ fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
             return None;
         }
     };
+    // In a file of samples nobody has an identity to show; the names are enough.
+    let domain = TrustDomain::new("sample").ok()?;
+    let led = |agent: AgentName| Parent {
+        spiffe_id: domain.run_id(&agent, RunId::from_bits(0)),
+        agent,
+        run: RunId::from_bits(0),
+        session: SessionId::from_bits(0),
+    };
     let who = SessionFacts {
         id: SessionId::from_bits(0),
         run: RunId::from_bits(0),
-        spiffe_id: TrustDomain::new("sample").ok()?.run_id(&agent.as_ref()?.0, RunId::from_bits(0)),
+        spiffe_id: domain.run_id(&agent.as_ref()?.0, RunId::from_bits(0)),
         agent: agent?.0,
         human: Human { id: human?.0, display: None, groups, uid: 0, login_uid: None, audit_session: None },
         purpose: purpose?,
         opened: Timestamp::from_micros(0),
         expires: Timestamp::from_micros(0),
         assurance: assurance?.0,
-        delegation: Delegation::default(),
+        delegation: Delegation { parents: chain.into_iter().map(led).collect(), ..Delegation::default() },
     };
     let session = Arc::new(Session::new(who));
     Some(Sample { place: table.place("title"), title: title?, session, service, operation, expect })

@@ -152,3 +152,77 @@ fn who_is_not_proven_is_not_let_in_and_what_names_nobody_is_refused() {
     }
     corp.world.verify();
 }
+
+const CALLED: &str = r#"
+name = "api"
+hosts = ["api.test"]
+ports = [443]
+protocol = "https"
+[upstream]
+address = "127.0.0.1:8601"
+spiffe = "agent:service"
+[[operation]]
+name = "issues.list"
+effect = "read"
+methods = ["GET"]
+path = "/api/repos/{owner}/{repo}/issues"
+"#;
+
+const CALLEE: &str = "owner = \"x\"\nacts_for = \"caller\"\n[[serve]]\nlisten = \"127.0.0.1:8601\"\nto = 8700\n\
+    tls = \"spiffe\"\nagents = [\"agent:coder\"]\n";
+
+const AMONG_AGENTS: &str = r#"
+@id("agents-read")
+permit (principal is Writ::Agent, action in Writ::Action::"read", resource);
+@id("humans-read")
+permit (principal is Writ::Human, action in Writ::Action::"read", resource);
+@id("nothing-of-other-for-the-coder")
+forbid (principal is Writ::Agent, action == Writ::Action::"forge/issues.list", resource)
+when { context.session.chain.contains(Writ::Agent::"coder") && context.args.repo == "other" };
+"#;
+
+#[test]
+fn runs_call_each_other_by_their_identities_without_knowing_it() {
+    let test = "runs_call_each_other_by_their_identities_without_knowing_it";
+    let Some(world) = World::configured(test, |host| {
+        host.configure("agents/service.toml", CALLEE);
+        host.configure("agents/stranger.toml", "owner = \"x\"\n");
+        host.configure("services/api.toml", CALLED);
+        host.configure("policies/world.cedar", AMONG_AGENTS);
+    }) else {
+        return;
+    };
+    let script = repository("tests/e2e/tests/people/service.py");
+    let argv = ["/usr/bin/python3", script.to_str().unwrap(), "8700", "https://forge.test", "token"];
+    let mut service = world.host.agent("service", argv);
+    let _service = Service(service.stdin(Stdio::piped()).spawn().unwrap());
+    let ask = |agent: &str, repo: &str| {
+        let url = format!("https://api.test/api/repos/acme/{repo}/issues");
+        world.host.run(agent, ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", &url]).stdout
+    };
+    wait::until("the callee listens", || (ask("coder", "site") == "200").then_some(()));
+    assert_eq!(ask("coder", "other"), "403", "the callee's policy sees who called");
+    assert_ne!(ask("stranger", "site"), "200", "an agent that the callee's file does not name");
+
+    let opened = world.records("session.opened");
+    let run_of =
+        |agent: &str| opened.iter().rfind(|r| r["actor"]["agent"] == agent).unwrap()["actor"]["run"].clone();
+    let refused = world.record("action.refused", |r| r["actor"]["agent"] == "service");
+    assert_eq!(refused["reason"], "policy.agent_forbidden");
+    let acted = world.record("action.intended", |r| r["actor"]["agent"] == "service");
+    assert_eq!(acted["actor"]["human"], "unix:4242");
+    assert_eq!(acted["actor"]["run"], run_of("service"));
+    let runs: Vec<_> = acted["tool_path"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|hop| hop["kind"] == "run")
+        .map(|hop| hop["name"].clone())
+        .collect();
+    assert_eq!(runs.len(), 2, "caller, then callee: {acted}");
+    assert_eq!(runs[1], run_of("service"));
+    // From outside, without an identity: not even a handshake.
+    let outside = Command::new("curl").args(["-sSk", "-m", "5", "https://127.0.0.1:8601/"]).output().unwrap();
+    assert!(!outside.status.success(), "{outside:?}");
+    world.verify();
+}

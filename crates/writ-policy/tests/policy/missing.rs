@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::support::{decide, load, operation, service, services, session};
+use crate::support::{decide, led_by, load, operation, service, services, session};
 use writ_core::{Effect, Reason};
 use writ_gate::{Decide, Verdict};
 use writ_policy::{Engine, PolicySet, explain};
@@ -261,4 +261,23 @@ fn reach_never_says_no_where_a_decision_says_yes() {
     // A forbid of something else is not why a stranger may do nothing.
     let engine = Engine::new(load(&texts[6]).unwrap());
     refused(&engine.reach(&session("other", "unix:alice", &[]), &services()[0]), Reason::AgentNotPermitted);
+}
+
+#[test]
+fn policy_sees_through_whom_it_came() {
+    let by_agent = "when { context.session.chain.contains(Writ::Agent::\"planner\") };";
+    let by_run = "when { context.session.runs.contains(\"spiffe://example.org/agent/planner/run/00000000000000000000000009\") };";
+    for condition in [by_agent, by_run] {
+        let text = format!(
+            "{AGENT}{HUMAN}@id(\"not-for-the-planner\") forbid (principal is Writ::Agent, action, resource) {condition}"
+        );
+        let fetched =
+            |chain: &[&str]| decide(&text, &led_by(chain, "coder", "unix:alice", &[]), "forge/repo.fetch");
+        assert!(fetched(&[]).permits() && fetched(&["reviewer"]).permits(), "{condition}");
+        for chain in [&["planner"][..], &["planner", "reviewer"], &["reviewer", "planner"]] {
+            let verdict = fetched(chain);
+            refused(&verdict, Reason::AgentForbidden);
+            assert_eq!(verdict.keys.agent.policies, ["not-for-the-planner"]);
+        }
+    }
 }

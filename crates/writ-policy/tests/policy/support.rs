@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use writ_core::service::{OperationRule, PathSegment, PathTemplate, Upstream};
 use writ_core::{Assurance, Effect, Operation, Protocol, RunId, Service, SessionId, Timestamp, TrustDomain};
-use writ_gate::{Decide, Delegation, Human, Session, SessionFacts, Verdict};
+use writ_gate::{Decide, Delegation, Human, Parent, Session, SessionFacts, Verdict};
 use writ_policy::{Engine, PolicySet};
 
 pub(crate) type Files = Vec<(PathBuf, String)>;
@@ -55,6 +55,17 @@ pub(crate) fn services() -> Vec<Arc<Service>> {
 }
 
 pub(crate) fn session(agent: &str, human: &str, groups: &[&str]) -> Session {
+    led_by(&[], agent, human, groups)
+}
+
+/// A session of a run that these agents' runs led to.
+pub(crate) fn led_by(chain: &[&str], agent: &str, human: &str, groups: &[&str]) -> Session {
+    let domain = TrustDomain::new("example.org").unwrap();
+    let parent = |name: &&str| {
+        let (agent, run) = (name.parse().unwrap(), RunId::from_bits(9));
+        Parent { spiffe_id: domain.run_id(&agent, run), agent, run, session: SessionId::from_bits(9) }
+    };
+    let parents = chain.iter().map(parent).collect();
     let (agent, run) = (agent.parse().unwrap(), RunId::from_bits(7));
     Session::new(SessionFacts {
         id: SessionId::from_bits(7),
@@ -73,7 +84,7 @@ pub(crate) fn session(agent: &str, human: &str, groups: &[&str]) -> Session {
         opened: Timestamp::from_micros(0),
         expires: Timestamp::from_micros(1),
         assurance: Assurance::Kernel,
-        delegation: Delegation::default(),
+        delegation: Delegation { parents, ..Delegation::default() },
     })
 }
 
