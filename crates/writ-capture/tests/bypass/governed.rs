@@ -545,7 +545,9 @@ fn a_process_in_a_network_of_its_own_is_held_there() {
     if governed.connections.trouble.is_none() {
         // Both ends were the process's own.
         assert!(governed.connections.cut >= 1, "{governed:?}");
-        assert_eq!(agent.does("return sys.kept.recv(9)", &json!({})), "ECONNABORTED");
+        // Whichever end is cut first resets the other.
+        let cut = agent.does("return sys.kept.recv(9)", &json!({}));
+        assert!(["ECONNABORTED", "ECONNRESET"].contains(&cut.as_str()), "{cut}");
     }
     // Nobody listens there yet.
     assert_eq!(connects(&mut agent), "ECONNREFUSED");
