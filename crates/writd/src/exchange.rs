@@ -81,9 +81,11 @@ impl Subjects for Exchange {
                         return Ok(Subject {
                             human: caller.human,
                             groups: caller.groups,
-                            scopes: caller
-                                .scopes
-                                .map(|scopes| Scopes::read(&scopes.join(" ")).unwrap_or_default()),
+                            // An access token that names no scope is good for none; an ID token carries none to name.
+                            scopes: (caller.kind == TokenKind::Access).then(|| {
+                                let named = caller.scopes.unwrap_or_default();
+                                Scopes::read(&named.join(" ")).unwrap_or_default()
+                            }),
                             expires: caller.expires,
                             meant: Meant::For(caller.audiences),
                             may_act: caller.may_act,

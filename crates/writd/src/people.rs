@@ -74,7 +74,11 @@ pub(crate) async fn finish(
         human: signed_in.human.clone(),
         uid: owner.uid,
     };
-    world.record.fact(event.into()).await.map_err(|error| failed(&error))?;
+    if let Err(error) = world.record.fact(event.into()).await {
+        // What is not on record does not stand.
+        drop(world.people.sign_out(&owner).await);
+        return Err(failed(&error));
+    }
     Ok(LoginState::Done(who(world, &peer)?))
 }
 
