@@ -267,7 +267,10 @@ impl Mark {
         refuse_traced_by(&status)?;
         let mut hasher = DefaultHasher::new();
         (peer.execution()?, status.uids, status.gids, status.groups).hash(&mut hasher);
-        peer.piece("cgroup")?.hash(&mut hasher);
+        match crate::syscall::cgroup_id(peer.pidfd()) {
+            Some(cgroup) => cgroup.hash(&mut hasher),
+            None => peer.piece("cgroup")?.hash(&mut hasher),
+        }
         Ok(Self(hasher.finish()))
     }
 }

@@ -1,6 +1,9 @@
-//! System calls that no crate here wraps safely: the peer's pidfd, closing what was inherited, and executing a
-//! descriptor. All unsafe code of the peer proof and the launcher.
-#![expect(unsafe_code, reason = "SO_PEERPIDFD, close_range and execveat have no safe wrapper")]
+//! System calls that no crate here wraps safely: the peer's pidfd and what it tells, closing what was inherited, and
+//! executing a descriptor. All unsafe code of the peer proof and the launcher.
+#![expect(
+    unsafe_code,
+    reason = "SO_PEERPIDFD, PIDFD_GET_INFO, close_range and execveat have no safe wrapper"
+)]
 
 use std::ffi::CString;
 use std::io;
@@ -28,6 +31,20 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The id of the process's cgroup in the unified hierarchy (`PIDFD_GET_INFO`, Linux 6.13). `None` where the kernel does
+/// not say.
+pub(crate) fn cgroup_id(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    /// `_IOWR(0xff, 11, struct pidfd_info)`, with the 64 bytes that the structure had at first.
+    const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
+    const PIDFD_INFO_CGROUPID: u64 = 1 << 2;
+    // The mask of what is asked for and then answered, the id, and 48 bytes of what is not looked at.
+    let mut info = [PIDFD_INFO_CGROUPID, 0, 0, 0, 0, 0, 0, 0_u64];
+    // SAFETY: the pointer is to a live value of the size that is part of the request's number.
+    let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO.into(), info.as_mut_ptr()) };
+    let [answered, id, ..] = info;
+    (done == 0 && answered & PIDFD_INFO_CGROUPID != 0).then_some(id)
 }
 
 /// Closes every descriptor above 2 but these.

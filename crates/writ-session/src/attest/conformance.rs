@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -50,6 +50,37 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
+    }
+}
+
+/// A cgroup in a slice of this test's own; both go with their value. Whoever is in it must be gone before.
+pub(super) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None`, and said, where this user may make none.
+    pub(super) fn make(test: &str, name: &str) -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount =
+            mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
+        let slice = format!("{test}-{}.slice", std::process::id());
+        let folder = mount.map(|mount| Path::new(mount).join(slice).join(name));
+        let made = folder.filter(|folder| std::fs::create_dir_all(folder).is_ok());
+        if made.is_none() {
+            println!("skipped: needs to make a cgroup");
+        }
+        made.map(Self)
+    }
+
+    pub(super) fn take_in(&self, running: &Running) {
+        let procs = std::fs::OpenOptions::new().write(true).open(self.0.join("cgroup.procs"));
+        procs.unwrap().write_all(running.0.id().to_string().as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir(&self.0));
+        drop(std::fs::remove_dir(self.0.parent().unwrap()));
     }
 }
 

@@ -200,33 +200,15 @@ mod tests {
         assert!(facts.is_empty() && unknown.is_some());
     }
 
-    /// A cgroup of this test's own, laid out as Docker would under systemd.
-    struct Cgroup(PathBuf);
-
-    impl Drop for Cgroup {
-        fn drop(&mut self) {
-            drop(std::fs::remove_dir(&self.0));
-            drop(std::fs::remove_dir(self.0.parent().unwrap()));
-        }
-    }
-
     #[test]
     fn a_process_in_a_real_cgroup_is_that_containers_and_not_that_units() {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mount =
-            mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
-        let slice = format!("writ-attest-{}.slice", std::process::id());
-        let folder = mount.map(|mount| PathBuf::from(mount).join(&slice).join(format!("docker-{ID}.scope")));
-        let Some(folder) = folder.filter(|folder| std::fs::create_dir_all(folder).is_ok()) else {
-            println!("skipped: needs to make a cgroup");
-            return;
-        };
-        let cgroup = Cgroup(folder);
+        // As Docker lays it out under systemd.
+        let name = format!("docker-{ID}.scope");
+        let Some(place) = conformance::Cgroup::make("writ-attest-container", &name) else { return };
         let running = conformance::Running::new(std::process::Command::new("sleep").arg("600"));
-        let procs = std::fs::OpenOptions::new().write(true).open(cgroup.0.join("cgroup.procs"));
-        std::io::Write::write_all(&mut procs.unwrap(), running.0.id().to_string().as_bytes()).unwrap();
+        place.take_in(&running);
         let own = cgroup::of(&running.peer()).unwrap();
-        assert!(own.ends_with(&format!("/{slice}/docker-{ID}.scope")), "{own}");
+        assert!(own.ends_with(&format!(".slice/{name}")), "{own}");
         let dir = tempfile::tempdir().unwrap();
         let runtimes = recorded::nowhere(dir.path());
         let answers = recorded::docker(&runtimes.docker_socket);

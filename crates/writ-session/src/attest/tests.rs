@@ -14,7 +14,7 @@ use writ_core::selector::Key;
 use writ_core::{AgentName, Selector};
 use writ_host::{SystemClock, durable};
 
-use super::conformance::{Log, Running};
+use super::conformance::{Cgroup, Log, Running};
 use super::*;
 use crate::agent::{self, Agent};
 
@@ -283,6 +283,18 @@ fn executing_the_same_program_again_is_another_execution() {
         std::thread::yield_now();
     }
     assert!(attestors.recall(&peer, peer.process(), &Wanted::everything()).is_none());
+}
+
+#[test]
+fn a_process_that_is_moved_to_another_cgroup_is_looked_at_anew() {
+    let Some(place) = Cgroup::make("writ-attest-moved", "elsewhere") else { return };
+    let (attestors, running) = (attestors(), sleeper(&installed("sleep"), 600));
+    let (peer, everything) = (running.peer(), Wanted::everything());
+    found(&attestors, &running).unwrap();
+    assert!(attestors.recall(&peer, peer.process(), &everything).is_some());
+    place.take_in(&running);
+    assert!(attestors.recall(&peer, peer.process(), &everything).is_none());
+    drop(running);
 }
 
 #[test]
