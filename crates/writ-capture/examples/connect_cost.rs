@@ -33,7 +33,7 @@ fn compare() -> Result<(), Failed> {
     }
     let folder = tempfile::tempdir()?;
     let name = format!("writ-cost-{}", std::process::id());
-    let settings = CaptureSettings { cgroup: name, bpffs: folder.path().join("bpf") };
+    let settings = CaptureSettings { watch: "/".into(), cgroup: name, bpffs: folder.path().join("bpf") };
     let mut outside = Measurer::start()?;
     let stranger = acceptor()?;
     let [own_before, elsewhere] = [outside.measure("own")?, outside.measure(&stranger.to_string())?];

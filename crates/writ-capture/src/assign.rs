@@ -4,7 +4,6 @@
 //! for: the label carries the number of programs that the process had executed when it was looked at.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-use std::path::Path;
 
 use libbpf_rs::{MapCore as _, MapFlags};
 use writ_core::{Process, RunId, RunTag};
@@ -12,7 +11,7 @@ use writ_core::{Process, RunId, RunTag};
 use crate::capture::{Capture, update};
 use crate::cgroup;
 use crate::error::Error;
-use crate::govern::GovernId;
+use crate::govern::{GovernId, Subtree};
 use crate::process;
 use crate::record::{self, Label};
 
@@ -20,7 +19,7 @@ use crate::record::{self, Label};
 const ROUNDS: usize = 16;
 
 impl Capture {
-    /// Gives a process of a governed subtree a run, which goes on to the processes that it starts from now on and to
+    /// Gives a governed process a run, which goes on to the processes that it starts from now on and to
     /// whatever they execute. Nothing moves.
     ///
     /// `looked_at` is the process as it was when it was looked at ([`Origin::process`], or [`Capture::process`] before
@@ -30,7 +29,7 @@ impl Capture {
     pub fn assign(&self, pidfd: BorrowedFd<'_>, looked_at: &Process, run: RunId) -> Result<GovernId, Error> {
         let pid = looked_at.pid;
         let refused = |why| Error::Assign { pid, why };
-        let id = self.subtree_of(pid).ok_or(refused("it is in no governed subtree"))?;
+        let id = self.governs_process(pid).ok_or(refused("nothing governs it"))?;
         if !process::is_the_one(looked_at) {
             return Err(refused("another process has its pid by now"));
         }
@@ -46,8 +45,8 @@ impl Capture {
             "it has ended"
         } else if self.generation(pidfd) != generation {
             executed
-        } else if self.subtree_of(pid) != Some(id) {
-            "it has left its subtree"
+        } else if self.governs_process(pid) != Some(id) {
+            "it has left what it was governed by"
         } else {
             return Ok(id);
         };
@@ -64,21 +63,27 @@ impl Capture {
 
     /// Takes a run from every process that was assigned it or inherited it.
     pub fn unassign_run(&self, run: RunId) -> Result<(), Error> {
-        for subtree in self.governed().iter().filter(|subtree| subtree.present) {
-            self.unlabel(&subtree.path, |label| label.run == run.tag() && label.governed.is_some())?;
-        }
-        Ok(())
+        let is_its = |label: &Label| label.run == run.tag() && label.governed.is_some();
+        self.unlabel(&self.governed(), is_its)
     }
 
-    /// The processes of governed subtrees that act for this run. When the last of them is gone, so is the run.
+    /// The governed processes that act for this run. When the last of them is gone, so is the run.
     pub fn assigned(&self, run: RunId) -> Result<Vec<Process>, Error> {
+        let of_run = |pid: u32| {
+            let pidfd = process::handle(pid)?;
+            (self.run_of(pidfd.as_fd()) == Some(run.tag())).then(|| self.process(pid, pidfd.as_fd()))?
+        };
+        Ok(self.candidates(&self.governed())?.into_iter().filter_map(of_run).collect())
+    }
+
+    /// The processes that can have been assigned a run: those of these subtrees, and any where programs are governed.
+    fn candidates(&self, subtrees: &[Subtree]) -> Result<Vec<u32>, Error> {
+        if self.governs_programs() {
+            return Ok(process::all());
+        }
         let mut all = Vec::new();
-        for subtree in self.governed().iter().filter(|subtree| subtree.present) {
-            let of_run = |pid: u32| {
-                let pidfd = process::handle(pid)?;
-                (self.run_of(pidfd.as_fd()) == Some(run.tag())).then(|| self.process(pid, pidfd.as_fd()))?
-            };
-            all.extend(cgroup::processes(&subtree.path)?.into_iter().filter_map(of_run));
+        for subtree in subtrees {
+            all.extend(cgroup::processes(&subtree.path)?);
         }
         Ok(all)
     }
@@ -114,11 +119,11 @@ impl Capture {
         program.ok().flatten().and_then(|bytes| record::generation(&bytes)).unwrap_or(0)
     }
 
-    /// Removes labels below a cgroup, and those that were inherited meanwhile.
-    pub(crate) fn unlabel(&self, path: &Path, which: impl Fn(&Label) -> bool) -> Result<(), Error> {
+    /// Removes labels, and those that were inherited meanwhile.
+    pub(crate) fn unlabel(&self, subtrees: &[Subtree], which: impl Fn(&Label) -> bool) -> Result<(), Error> {
         for _ in 0..ROUNDS {
             let mut found = false;
-            for pid in cgroup::processes(path)? {
+            for pid in self.candidates(subtrees)? {
                 let Some(pidfd) = process::handle(pid) else { continue };
                 if self.label_of(pidfd.as_fd()).is_some_and(|label| which(&label)) {
                     self.unassign(pidfd.as_fd(), pid);
@@ -129,6 +134,6 @@ impl Capture {
                 return Ok(());
             }
         }
-        Err(Error::Busy { folder: path.to_owned() })
+        Err(Error::Labels)
     }
 }

@@ -17,7 +17,7 @@ use writ_core::{Assurance, Process, RunId};
 
 use crate::cgroup::{self, Tree};
 use crate::error::Error;
-use crate::load::{self, Loaded, Maps, Pins, Program};
+use crate::load::{self, Loaded, Maps, Pins};
 use crate::probe::Switches;
 use crate::process;
 use crate::record::{self, Grantee, Label, Origin};
@@ -30,6 +30,9 @@ pub struct CaptureSettings {
     pub cgroup: String,
     /// The bpffs folder for pins; mounted if it is not one yet.
     pub bpffs: PathBuf,
+    /// The cgroup below which processes may be that are governed without having been launched by Writ: from the root of the
+    /// hierarchy.
+    pub watch: PathBuf,
 }
 
 /// What the kernel does with a destination that is listed. What is not listed is refused.
@@ -74,10 +77,12 @@ pub struct Capture {
     pub(crate) tree: Tree,
     pub(crate) maps: Maps,
     pub(crate) pins: Pins,
-    /// What a subtree's cgroup is given.
-    pub(crate) hooks: Vec<Program>,
-    /// Held while the set of governed subtrees changes.
-    pub(crate) subtrees: Mutex<()>,
+    /// What the programs are told when they are loaded.
+    pub(crate) switches: Switches,
+    /// The folder of the cgroup that is watched.
+    pub(crate) watched: PathBuf,
+    /// Held while what is governed changes.
+    pub(crate) changes: Mutex<()>,
     /// The destinations that the kernel knows, so that a change removes what is gone.
     known: Mutex<Vec<DestinationRule>>,
 }
@@ -100,10 +105,13 @@ impl Capture {
         mount(&settings.bpffs)?;
         let tree = Tree::open(&settings.cgroup)?;
         cgroup::enter(&tree.daemon(), std::process::id())?;
-        let Loaded { maps, pins, hooks } = load::load(&settings.bpffs, &tree, switches)?;
-        let (known, subtrees) = (Mutex::default(), Mutex::default());
-        let capture = Self { tree, maps, pins, hooks, subtrees, known };
-        capture.resume_subtrees()?;
+        let Loaded { maps, pins } = load::load(&settings.bpffs, &tree, switches)?;
+        let watch = settings.watch.strip_prefix("/").unwrap_or(&settings.watch);
+        // Joined with nothing a path would end in a slash.
+        let watched = if watch == Path::new("") { tree.mount().to_owned() } else { tree.absolute(watch) };
+        let (known, changes) = (Mutex::default(), Mutex::default());
+        let capture = Self { tree, maps, pins, switches, watched, changes, known };
+        capture.resume_watch()?;
         Ok(capture)
     }
 

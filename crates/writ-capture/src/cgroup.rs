@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -97,6 +98,13 @@ fn mount() -> Result<PathBuf, Error> {
 /// The id by which the kernel knows a cgroup: its folder's inode.
 pub(crate) fn id(folder: &Path) -> Result<u64, Error> {
     Ok(fs::metadata(folder).map_err(Error::file("read", folder))?.ino())
+}
+
+/// The folder of the cgroup with this id, if it is there.
+pub(crate) fn folder_of(mount: &Path, id: u64) -> Option<PathBuf> {
+    let folder = syscall::open_cgroup(fs::File::open(mount).ok()?.as_fd(), id).ok()?;
+    let path = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
+    path.is_dir().then_some(path)
 }
 
 /// The ids of a cgroup and of all below it.

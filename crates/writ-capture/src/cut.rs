@@ -9,6 +9,7 @@ use crate::capture::{Capture, update};
 use crate::cgroup;
 use crate::diag::{self, Cut, Diag};
 use crate::error::Error;
+use crate::govern::GovernId;
 use crate::record;
 
 impl Capture {
@@ -34,14 +35,34 @@ impl Capture {
         }))
     }
 
-    /// Cuts the connections of one process that were made in another cgroup, where no hook saw them. For whoever enters a
-    /// governed subtree ([`KernelEvent::Entered`]).
+    /// Cuts the connections of one process that were made where no hook saw them: in another cgroup, or before it executed
+    /// the program by which it is governed. For whoever enters a governed subtree ([`KernelEvent::Entered`]) or executes a
+    /// governed program.
     ///
     /// [`KernelEvent::Entered`]: crate::KernelEvent::Entered
     pub fn cut_foreign(&self, entered: &Process) -> Result<Cut, Error> {
-        let path = self.subtree_of(entered.pid).and_then(|id| self.subtree(id));
-        let path = path.ok_or(Error::Assign { pid: entered.pid, why: "it is in no governed subtree" })?.path;
-        Ok(cut_standing(&path, &[entered.pid], false))
+        if let Some(subtree) = self.subtree_of(entered.pid) {
+            return Ok(cut_standing(&subtree.path, &[entered.pid], false));
+        }
+        let mark = self.mark_of(entered.pid);
+        let mark = mark.ok_or(Error::Assign { pid: entered.pid, why: "nothing governs it" })?;
+        Ok(self.cut_brought(&[entered.pid], mark))
+    }
+
+    /// Cuts what these processes connected before they were governed by a program: a socket that was made since then has its
+    /// home there.
+    pub(crate) fn cut_brought(&self, pids: &[u32], id: GovernId) -> Cut {
+        if pids.is_empty() {
+            return Cut::default();
+        }
+        let owned: HashSet<u32> = pids.iter().flat_map(|pid| diag::inodes_of(*pid)).collect();
+        let home = record::place_of_program(id);
+        diag::in_networks_of(pids, &|diag: &Diag| {
+            diag.cut(Some(&self.maps.sk_home), &|socket| {
+                let is_foreign = socket.storage.as_deref() != Some(&home[..]);
+                is_foreign && socket.is_connected() && owned.contains(&socket.inode)
+            })
+        })
     }
 }
 

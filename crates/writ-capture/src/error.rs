@@ -72,12 +72,26 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
-    /// No subtree is governed under this name.
-    #[error("no subtree {id} is governed")]
+    /// Nothing is governed under this name.
+    #[error("nothing is governed as {id}")]
     NotGoverned {
         /// The name.
         id: GovernId,
     },
+    /// A cgroup that cannot be awaited.
+    #[error("{what} cannot be awaited: it is longer than 255 bytes, or no absolute path")]
+    Awaited {
+        /// What was to be awaited.
+        what: String,
+    },
+    /// Names of cgroups mean something else here than to the kernel.
+    #[error(
+        "processes that Writ did not launch cannot be governed from a cgroup namespace; hint: run writd in that of the host"
+    )]
+    CgroupNamespace,
+    /// Runs are inherited faster than they can be taken away.
+    #[error("processes with a run that is to be taken away start others all the time; hint: stop them")]
+    Labels,
     /// Processes do not leave a cgroup.
     #[error("`{}` does not become empty; hint: see its `cgroup.procs`", folder.display())]
     Busy {

@@ -24,6 +24,7 @@ const EXECUTED: u32 = 2;
 const EXITED: u32 = 3;
 const LEFT_CGROUP: u32 = 4;
 const ENTERED: u32 = 5;
+const MADE: u32 = 6;
 /// How often the ring buffer is read.
 const PERIOD: Duration = Duration::from_millis(20);
 /// Events that wait for the daemon; more are dropped and counted as lost.
@@ -38,7 +39,7 @@ const LINEAGE_MAX: usize = 16;
 pub enum Who {
     /// For a run.
     Run(RunTag),
-    /// For nobody yet: it is in this governed subtree and was assigned no run.
+    /// For nobody yet: it is governed by this and was assigned no run.
     Unassigned(GovernId),
 }
 
@@ -92,6 +93,11 @@ pub enum KernelEvent {
         subtree: GovernId,
         /// The process.
         process: Process,
+    },
+    /// A cgroup was made that is governed from now on, or one that was governed is gone ([`Capture::await_cgroups`]).
+    Changed {
+        /// As what.
+        subtree: GovernId,
     },
 }
 
@@ -163,6 +169,7 @@ fn known(event: Event) -> Option<KernelEvent> {
         EXECUTED => KernelEvent::Executed { who, process, parent, path },
         EXITED => KernelEvent::Exited { who, process },
         LEFT_CGROUP => KernelEvent::LeftCgroup { run: run?, process },
+        MADE => KernelEvent::Changed { subtree: governed? },
         ENTERED => KernelEvent::Entered { subtree: governed?, process },
         _ => return None,
     })

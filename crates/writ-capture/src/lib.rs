@@ -18,9 +18,11 @@ mod load;
 mod network;
 mod probe;
 mod process;
+mod program;
 mod record;
 pub mod resolver;
 mod syscall;
+mod watch;
 
 pub use capture::{Capture, CaptureSettings, Counters, DestinationRule, Verdict};
 pub use diag::{Cut, Socket};
@@ -30,3 +32,4 @@ pub use govern::{GovernId, Governed, Subtree};
 pub use network::Network;
 pub use probe::{Feature, probe};
 pub use record::Origin;
+pub use watch::Awaited;

@@ -11,7 +11,6 @@ use libbpf_rs::{MapHandle, ProgramMut};
 
 use crate::cgroup::Tree;
 use crate::error::Error;
-use crate::govern::GovernId;
 use crate::probe::{self, Switches};
 use crate::syscall;
 
@@ -31,14 +30,20 @@ mod skeleton {
 /// The maps that the daemon reads and writes.
 pub(crate) struct Maps {
     pub(crate) sk_origin: MapHandle,
+    pub(crate) sk_home: MapHandle,
     pub(crate) sk_pass: MapHandle,
     pub(crate) task_label: MapHandle,
     pub(crate) task_program: MapHandle,
     pub(crate) tgid_label: MapHandle,
+    pub(crate) task_mark: MapHandle,
+    pub(crate) tgid_mark: MapHandle,
     pub(crate) places: MapHandle,
     pub(crate) destinations: MapHandle,
     pub(crate) unix_allowed: MapHandle,
     pub(crate) settings: MapHandle,
+    pub(crate) watches: MapHandle,
+    pub(crate) awaited: MapHandle,
+    pub(crate) programs: MapHandle,
     pub(crate) questions: MapHandle,
     pub(crate) events: MapHandle,
     pub(crate) counters: MapHandle,
@@ -55,13 +60,50 @@ pub(crate) struct Program {
 pub(crate) struct Loaded {
     pub(crate) maps: Maps,
     pub(crate) pins: Pins,
-    /// What is attached to the cgroup of all runs and to each governed subtree, in this order.
-    pub(crate) hooks: Vec<Program>,
 }
 
-/// Loads against the pinned maps, or pins new ones, and attaches to what is governed already.
+/// Loads against the pinned maps, or pins new ones, and attaches to the cgroup of all runs.
 pub(crate) fn load(bpffs: &Path, tree: &Tree, switches: Switches) -> Result<Loaded, Error> {
     let pins = Pins::new(bpffs)?;
+    let maps = loaded(&pins, switches, false, |skeleton| {
+        // Labels first, then what asks for them.
+        for (name, program) in [
+            ("writ_newtask", &mut skeleton.progs.writ_newtask),
+            ("writ_exec", &mut skeleton.progs.writ_exec),
+            ("writ_exit", &mut skeleton.progs.writ_exit),
+            ("writ_moved", &mut skeleton.progs.writ_moved),
+            ("writ_made", &mut skeleton.progs.writ_made),
+            ("writ_removed", &mut skeleton.progs.writ_removed),
+        ] {
+            pins.trace(name, program)?;
+        }
+        let progs = &skeleton.progs;
+        let daemon = [
+            program("writ_ingress", &progs.writ_ingress)?,
+            program("writ_sockops_daemon", &progs.writ_sockops_daemon)?,
+        ];
+        Pins::attach(&pins.links, &tree.daemon(), &daemon)?;
+        Pins::attach(&pins.links, &tree.runs(), &hooks(progs, switches)?)?;
+        maps(&skeleton.maps).map_err(Error::kernel("a map"))
+    })?;
+    Ok(Loaded { maps, pins })
+}
+
+/// Loads the same once more for processes that Writ did not launch, and attaches to the cgroup below which they may be. What
+/// was attached there before is replaced in place.
+pub(crate) fn watch(pins: &Pins, cgroup: &Path, switches: Switches) -> Result<(), Error> {
+    loaded(pins, switches, true, |skeleton| {
+        Pins::attach(&pins.watch, cgroup, &hooks(&skeleton.progs, switches)?)
+    })
+}
+
+/// Loads the object against the pinned maps and shows it.
+fn loaded<T>(
+    pins: &Pins,
+    switches: Switches,
+    is_watch: bool,
+    then: impl FnOnce(&mut skeleton::WritSkel<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, |_, text| {
         tracing::warn!(target: "writ::capture", "{}", text.trim_end());
     })));
@@ -73,13 +115,49 @@ pub(crate) fn load(bpffs: &Path, tree: &Tree, switches: Switches) -> Result<Load
             open.maps.$map.set_pin_path(pins.map(stringify!($map))).map_err(Error::kernel("a pin"))?;
         )* };
     }
-    pinned!(sk_origin, sk_home, sk_pass, task_label, task_program, tgid_label, tgid_program, places);
-    pinned!(destinations, unix_allowed, settings, flows, questions, events, counters);
+    pinned!(
+        sk_origin,
+        sk_home,
+        sk_pass,
+        task_label,
+        task_program,
+        task_mark,
+        tgid_label,
+        tgid_program,
+        tgid_mark
+    );
+    pinned!(
+        places,
+        destinations,
+        unix_allowed,
+        settings,
+        watches,
+        awaited,
+        programs,
+        flows,
+        questions,
+        events
+    );
+    pinned!(counters);
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.use_task_storage = u32::from(switches.task_storage);
+        rodata.is_watch = u32::from(is_watch);
     }
     open.progs.writ_connect_unix.set_autoload(switches.unix);
     open.progs.writ_sendmsg_unix.set_autoload(switches.unix);
+    let progs = &mut open.progs;
+    for program in [
+        &mut progs.writ_newtask,
+        &mut progs.writ_exec,
+        &mut progs.writ_exit,
+        &mut progs.writ_moved,
+        &mut progs.writ_made,
+        &mut progs.writ_removed,
+        &mut progs.writ_ingress,
+        &mut progs.writ_sockops_daemon,
+    ] {
+        program.set_autoload(!is_watch);
+    }
     let mut loaded = open.load().map_err(|error| {
         let missing = probe::missing();
         if missing.is_empty() {
@@ -88,11 +166,14 @@ pub(crate) fn load(bpffs: &Path, tree: &Tree, switches: Switches) -> Result<Load
             Error::Unable { missing: missing.join(", ") }
         }
     })?;
+    then(&mut loaded)
+}
 
+/// What governed cgroups are given, in this order: the egress filter before the hooks that lead traffic away.
+fn hooks(progs: &skeleton::WritProgs<'_>, switches: Switches) -> Result<Vec<Program>, Error> {
     macro_rules! programs {
-        ($($program:ident),*) => { [$( program(stringify!($program), &loaded.progs.$program)? ),*] };
+        ($($program:ident),*) => { [$( program(stringify!($program), &progs.$program)? ),*] };
     }
-    // The egress filter before the hooks that lead traffic away.
     let mut hooks = Vec::from(programs!(
         writ_egress,
         writ_sock_create,
@@ -111,33 +192,26 @@ pub(crate) fn load(bpffs: &Path, tree: &Tree, switches: Switches) -> Result<Load
     if switches.unix {
         hooks.extend(programs!(writ_connect_unix, writ_sendmsg_unix));
     }
-    // Labels first, then what asks for them.
-    for (name, program) in [
-        ("writ_newtask", &mut loaded.progs.writ_newtask),
-        ("writ_exec", &mut loaded.progs.writ_exec),
-        ("writ_exit", &mut loaded.progs.writ_exit),
-        ("writ_moved", &mut loaded.progs.writ_moved),
-    ] {
-        pins.trace(name, program)?;
-    }
-    Pins::attach(&pins.links, &tree.daemon(), &programs!(writ_ingress, writ_sockops_daemon))?;
-    Pins::attach(&pins.links, &tree.runs(), &hooks)?;
-
-    let maps = maps(&loaded.maps).map_err(Error::kernel("a map"))?;
-    Ok(Loaded { maps, pins, hooks })
+    Ok(hooks)
 }
 
 fn maps(of: &skeleton::WritMaps<'_>) -> libbpf_rs::Result<Maps> {
     Ok(Maps {
         sk_origin: MapHandle::try_from(&of.sk_origin)?,
+        sk_home: MapHandle::try_from(&of.sk_home)?,
         sk_pass: MapHandle::try_from(&of.sk_pass)?,
         task_label: MapHandle::try_from(&of.task_label)?,
         task_program: MapHandle::try_from(&of.task_program)?,
         tgid_label: MapHandle::try_from(&of.tgid_label)?,
+        task_mark: MapHandle::try_from(&of.task_mark)?,
+        tgid_mark: MapHandle::try_from(&of.tgid_mark)?,
         places: MapHandle::try_from(&of.places)?,
         destinations: MapHandle::try_from(&of.destinations)?,
         unix_allowed: MapHandle::try_from(&of.unix_allowed)?,
         settings: MapHandle::try_from(&of.settings)?,
+        watches: MapHandle::try_from(&of.watches)?,
+        awaited: MapHandle::try_from(&of.awaited)?,
+        programs: MapHandle::try_from(&of.programs)?,
         questions: MapHandle::try_from(&of.questions)?,
         events: MapHandle::try_from(&of.events)?,
         counters: MapHandle::try_from(&of.counters)?,
@@ -169,26 +243,21 @@ fn clear(folder: &Path) {
     drop(fs::remove_dir(folder));
 }
 
-/// The folder of pins: `maps/`, `links/`, and `links/subtree/ID/` for each governed subtree.
+/// The folder of pins: `maps/`, `links/`, and `links/watch/` for what is not launched by Writ.
 pub(crate) struct Pins {
     links: PathBuf,
     maps: PathBuf,
-    pub(crate) subtrees: PathBuf,
+    pub(crate) watch: PathBuf,
 }
 
 impl Pins {
     fn new(bpffs: &Path) -> Result<Self, Error> {
         let links = bpffs.join("links");
-        let pins = Self { subtrees: links.join("subtree"), links, maps: bpffs.join("maps") };
-        for folder in [&pins.links, &pins.maps, &pins.subtrees] {
+        let pins = Self { watch: links.join("watch"), links, maps: bpffs.join("maps") };
+        for folder in [&pins.links, &pins.maps, &pins.watch] {
             fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
         }
         Ok(pins)
-    }
-
-    /// Where the links of a governed subtree are.
-    pub(crate) fn subtree(&self, id: GovernId) -> PathBuf {
-        self.subtrees.join(id.to_string())
     }
 
     fn map(&self, name: &str) -> PathBuf {
@@ -212,12 +281,12 @@ impl Pins {
         Ok(())
     }
 
-    /// Takes the programs that a folder's links hold off their cgroup, and removes the folder.
+    /// Takes the programs that a folder's links hold off their cgroup, and empties the folder.
     pub(crate) fn detach_all(links: &Path) {
         for program in fs::read_dir(links).into_iter().flatten().flatten() {
             drop(syscall::pinned(&program.path()).and_then(|link| syscall::detach(link.as_fd())));
+            drop(fs::remove_file(program.path()));
         }
-        clear(links);
     }
 
     fn update(path: &Path, program: &Program) -> io::Result<()> {

@@ -28,6 +28,18 @@ pub(crate) fn is_the_one(process: &Process) -> bool {
     started_us(process.pid).is_some_and(|start| start.abs_diff(process.start_us) < TICK_US)
 }
 
+/// Every process there is.
+pub(crate) fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Its parent's pid.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
 /// Its cgroup, as a path from the root of the hierarchy.
 pub(crate) fn cgroup(pid: u32) -> Option<PathBuf> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;

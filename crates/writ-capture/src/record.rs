@@ -11,6 +11,12 @@ use crate::govern::GovernId;
 pub(crate) const ORIGIN: usize = 88;
 /// Bytes of one `struct event`.
 pub(crate) const EVENT: usize = 200;
+/// Bytes of the path or name of a `struct awaited`, and of the name of a `struct entry`; a closing zero among them.
+pub(crate) const CGROUP_PATH: usize = 256;
+const PROGRAM_NAME: usize = 64;
+/// What tells names of programs from those of cgroups, and the keys of their places.
+pub(crate) const OF_PROGRAM: u32 = 0x8000_0000;
+const PROGRAM_PLACE: u64 = 0x8000_0000_0000_0000;
 /// Bytes of the recorded path.
 const PATH: usize = 128;
 /// Bytes of a Unix socket's path (`unix(7)`), its closing zero among them.
@@ -23,7 +29,7 @@ pub struct Origin {
     pub address: SocketAddr,
     /// The run; cgroup and label agreed on it. `None` for a governed process that was assigned none.
     pub run: Option<RunTag>,
-    /// The governed subtree that it is in, if Writ did not launch it.
+    /// By what it is governed, if Writ did not launch it.
     pub governed: Option<GovernId>,
     /// The process that called connect or sendmsg.
     pub process: Process,
@@ -99,7 +105,7 @@ impl Origin {
         let address = SocketAddr::new(ip, cursor.u16()?);
         let _led = cursor.u16()?;
         let program = program(cursor.u64()?, cursor.u32()?);
-        let governed = GovernId::new(cursor.u32()?);
+        let governed = GovernId::from_kernel(cursor.u32()?);
         let process = process(pid, start_ns, generation);
         Some(Self { address, run, governed, process, program, tid, cgroup, cookie })
     }
@@ -116,7 +122,7 @@ impl Event {
         let address = SocketAddr::new(ip, cursor.u16()?);
         let _padding = cursor.u16()?;
         let before = program(cursor.u64()?, cursor.u32()?);
-        let governed = GovernId::new(cursor.u32()?);
+        let governed = GovernId::from_kernel(cursor.u32()?);
         let path = cursor.take::<PATH>()?;
         let text = path.split(|byte| *byte == 0).next().unwrap_or_default();
         let path = String::from_utf8_lossy(text).into_owned();
@@ -167,16 +173,21 @@ pub(crate) fn place_of_run(tag: RunTag, limits: u32) -> [u8; 32] {
     joined(&[&tag.get().to_ne_bytes(), &[0; 20], &limits.to_ne_bytes()])
 }
 
-/// A `struct place` that has reported nothing yet: the root of a governed subtree.
-pub(crate) fn place_of_subtree(id: GovernId, limits: u32) -> [u8; 32] {
+/// A `struct place` that has reported nothing yet: the root of a governed subtree, or a governed program.
+pub(crate) fn place_governed(id: GovernId, limits: u32) -> [u8; 32] {
     joined(&[&[0; 24], &id.get().to_ne_bytes(), &limits.to_ne_bytes()])
 }
 
-/// Whose subtree a `struct place` is the root of.
-pub(crate) fn subtree_of_place(bytes: &[u8]) -> Option<GovernId> {
+/// The key of the place of a governed program.
+pub(crate) fn place_of_program(id: GovernId) -> [u8; 8] {
+    (PROGRAM_PLACE | u64::from(id.get())).to_ne_bytes()
+}
+
+/// As what the place is governed, if it is not a run's.
+pub(crate) fn governed_by(bytes: &[u8]) -> Option<GovernId> {
     let mut cursor = Cursor(bytes);
     cursor.take::<24>()?;
-    GovernId::new(cursor.u32()?)
+    GovernId::from_kernel(cursor.u32()?)
 }
 
 /// A `struct label`. It holds for a process that executed as many programs as `generation` says.
@@ -191,7 +202,7 @@ impl Label {
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor(bytes);
         let run = RunTag::from_kernel(cursor.u64()?)?;
-        Some(Self { run, governed: GovernId::new(cursor.u32()?), generation: cursor.u32()? })
+        Some(Self { run, governed: GovernId::from_kernel(cursor.u32()?), generation: cursor.u32()? })
     }
 
     pub(crate) fn bytes(&self) -> [u8; 16] {
@@ -211,7 +222,7 @@ pub(crate) fn generation(bytes: &[u8]) -> Option<u32> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grantee {
     Run(RunTag),
-    Subtree(GovernId),
+    Governed(GovernId),
 }
 
 impl Grantee {
@@ -219,7 +230,7 @@ impl Grantee {
     pub(crate) fn prefix(self) -> [u8; 12] {
         match self {
             Self::Run(tag) => joined(&[&tag.get().to_ne_bytes()]),
-            Self::Subtree(id) => joined(&[&[0; 8], &id.get().to_ne_bytes()]),
+            Self::Governed(id) => joined(&[&[0; 8], &id.get().to_ne_bytes()]),
         }
     }
 }
@@ -238,6 +249,43 @@ fn joined<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut all = [0u8; N];
     all.iter_mut().zip(parts.iter().copied().flatten()).for_each(|(to, from)| *to = *from);
     all
+}
+
+/// A `struct awaited`; `None` for a name that has no room.
+pub(crate) fn awaited(path: &str) -> Option<[u8; CGROUP_PATH]> {
+    (!path.is_empty() && path.len() < CGROUP_PATH).then(|| joined(&[path.as_bytes()]))
+}
+
+/// A `struct entry`; `None` for a name that has no room.
+pub(crate) fn entry(folder: u64, device: u32, name: &[u8]) -> Option<Vec<u8>> {
+    let all: [u8; 16 + PROGRAM_NAME] = joined(&[&folder.to_ne_bytes(), &device.to_ne_bytes(), &[0; 4], name]);
+    (!name.is_empty() && name.len() < PROGRAM_NAME).then(|| all.to_vec())
+}
+
+/// A `struct watch`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Watch {
+    /// The cgroup that is watched; 0 for none.
+    pub(crate) cgroup: u64,
+    pub(crate) level: u32,
+    /// As what new containers are governed; 0 if they are not.
+    pub(crate) containers: u32,
+    /// Whether programs are governed.
+    pub(crate) programs: u32,
+}
+
+impl Watch {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor(bytes);
+        let cgroup = cursor.u64()?;
+        Some(Self { cgroup, level: cursor.u32()?, containers: cursor.u32()?, programs: cursor.u32()? })
+    }
+
+    pub(crate) fn bytes(&self) -> [u8; 24] {
+        let Self { cgroup, level, containers, programs } = self;
+        let numbers = [level, containers, programs].map(|number| number.to_ne_bytes()).concat();
+        joined(&[&cgroup.to_ne_bytes(), &numbers])
+    }
 }
 
 /// A `struct settings`.
@@ -279,9 +327,17 @@ mod tests {
         let label = Label { run, governed: Some(id), generation: 3 };
         assert_eq!(Label::read(&label.bytes()), Some(label));
         assert_eq!(&label.bytes()[8..], &[9u32.to_ne_bytes(), 3u32.to_ne_bytes()].concat());
-        assert_eq!(subtree_of_place(&place_of_subtree(id, UNIX_LISTED)), Some(id));
-        assert_eq!(subtree_of_place(&place_of_run(run, NOTHING_PASSES)), None);
-        let key = unix_grant(Grantee::Subtree(id), Path::new("/s")).unwrap();
+        assert_eq!(governed_by(&place_governed(id, UNIX_LISTED)), Some(id));
+        assert_eq!(governed_by(&place_of_run(run, NOTHING_PASSES)), None);
+        let program = GovernId::of_program(9).unwrap();
+        assert_eq!((id.get(), program.get(), program.is_program()), (9, 0x8000_0009, true));
+        assert_eq!(u64::from_ne_bytes(place_of_program(program)), 0x8000_0000_8000_0009);
+        let watch = Watch { cgroup: 1, level: 2, containers: 3, programs: 4 };
+        assert_eq!(Watch::read(&watch.bytes()), Some(watch));
+        let entry = entry(1, 2, b"sh").unwrap();
+        assert_eq!((entry.len(), &entry[16..19]), (80, &b"sh\0"[..]));
+        assert_eq!((awaited(&"x".repeat(256)), super::entry(1, 2, &[b'x'; 64])), (None, None));
+        let key = unix_grant(Grantee::Governed(id), Path::new("/s")).unwrap();
         assert_eq!(&key[8..15], &[&9u32.to_ne_bytes()[..], b"/s\0"].concat());
     }
 

@@ -68,6 +68,29 @@ fn done(answer: i32) -> io::Result<()> {
     if answer < 0 { Err(io::Error::from_raw_os_error(-answer)) } else { Ok(()) }
 }
 
+/// Opens a cgroup's folder by its id (`open_by_handle_at(2)`; the kernel's handle of such a folder is its id). `ESTALE` if it
+/// is gone.
+pub(crate) fn open_cgroup(mount: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd> {
+    /// `struct file_handle` with room for an id.
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: [u8; 8],
+    }
+    /// `FILEID_KERNFS` of linux/exportfs.h.
+    const KERNFS: i32 = 0xfe;
+    let mut handle = Handle { bytes: 8, kind: KERNFS, id: id.to_ne_bytes() };
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: a live descriptor, and a handle of the length that it states.
+    let fd = unsafe { libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// `SO_RCVMARK` (Linux 5.19): each datagram comes with its mark.
 const SO_RCVMARK: libc::c_int = 75;
 

@@ -15,9 +15,14 @@
 
 struct kernfs_node {
 	__u64 id;
+	const char *name;
 };
 
 struct cgroup;
+
+struct cgroup_root {
+	int hierarchy_id;
+};
 
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
@@ -27,6 +32,7 @@ struct cgroup_subsys_state {
 struct cgroup {
 	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 };
 
 struct css_set {
@@ -42,7 +48,35 @@ struct task_struct {
 	__u64 start_boottime;
 };
 
+struct super_block {
+	unsigned int s_dev;
+};
+
+struct inode {
+	unsigned long i_ino;
+};
+
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+	struct super_block *d_sb;
+};
+
+struct path {
+	struct dentry *dentry;
+};
+
+struct file {
+	struct path f_path;
+};
+
 struct linux_binprm {
+	struct file *file;
 	const char *filename;
 };
 

@@ -11,7 +11,7 @@ static __always_inline void check_place(struct task_struct *task, struct cgroup 
 {
 	struct place *place = place_of(now);
 	__u32 kind = 0, governed = kept->label.governed;
-	if (kept->label.run) {
+	if (kept->label.run && !(governed & OF_PROGRAM)) {
 		if (!place)
 			kind = LEFT_CGROUP;
 		else if (!holds(&kept->label, place))
@@ -37,7 +37,7 @@ SEC("tp_btf/task_newtask") int BPF_PROG(writ_newtask, struct task_struct *child,
 {
 	struct kept kept = {};
 	read_kept(bpf_get_current_task_btf(), &kept);
-	if (!kept.label.run && !kept.program.tgid)
+	if (!kept.label.run && !kept.program.tgid && !kept.mark)
 		return 0;
 	int labelled = kept.label.run != 0;
 	/*
@@ -50,6 +50,8 @@ SEC("tp_btf/task_newtask") int BPF_PROG(writ_newtask, struct task_struct *child,
 		bpf_task_storage_get(&task_label, child, &kept.label, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (kept.program.tgid)
 		bpf_task_storage_get(&task_program, child, &kept.program, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (kept.mark)
+		bpf_task_storage_get(&task_mark, child, &kept.mark, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (flags & CLONE_THREAD)
 		return 0;
 	if (!use_task_storage) {
@@ -58,11 +60,48 @@ SEC("tp_btf/task_newtask") int BPF_PROG(writ_newtask, struct task_struct *child,
 			bpf_map_update_elem(&tgid_label, &tgid, &kept.label, BPF_ANY);
 		if (kept.program.tgid)
 			bpf_map_update_elem(&tgid_program, &tgid, &kept.program, BPF_ANY);
+		if (kept.mark)
+			bpf_map_update_elem(&tgid_mark, &tgid, &kept.mark, BPF_ANY);
 	}
 	/* Born elsewhere: no move will be seen. */
 	if (labelled && (flags & CLONE_INTO_CGROUP))
 		check_place(child, child->cgroups->dfl_cgrp, &kept);
 	return 0;
+}
+
+static __always_inline int is_watched(const struct watch *watch)
+{
+	return bpf_get_current_ancestor_cgroup_id(watch->level) == watch->cgroup;
+}
+
+/* The mark of a task that executes this: what it has, or the program's own if that is governed. */
+static __always_inline __u32 mark_of(struct task_struct *task, struct linux_binprm *bprm, int launched)
+{
+	__u32 *kept = bpf_task_storage_get(&task_mark, task, 0, 0);
+	__u64 home;
+	if (kept) {
+		if (place_of_program(*kept, &home))
+			return *kept;
+	}
+	struct watch *watch = the_watch();
+	if (launched || !watch)
+		return 0;
+	if (!watch->programs || !is_watched(watch))
+		return 0;
+	struct dentry *dentry = BPF_CORE_READ(bprm, file, f_path.dentry);
+	struct entry entry = {};
+	entry.folder = BPF_CORE_READ(dentry, d_parent, d_inode, i_ino);
+	entry.device = BPF_CORE_READ(dentry, d_sb, s_dev);
+	bpf_probe_read_kernel_str(entry.name, sizeof(entry.name), BPF_CORE_READ(dentry, d_name.name));
+	__u32 *found = bpf_map_lookup_elem(&programs, &entry);
+	if (!found)
+		return 0;
+	__u32 mark = *found;
+	__u32 tgid = task->tgid;
+	bpf_task_storage_get(&task_mark, task, &mark, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!use_task_storage)
+		bpf_map_update_elem(&tgid_mark, &tgid, &mark, BPF_ANY);
+	return mark;
 }
 
 /* The task is the leader by now, whoever it was before; a thread that became it has no assignment. */
@@ -83,9 +122,12 @@ int BPF_PROG(writ_exec, struct task_struct *task, int old_pid, struct linux_binp
 			governed = label->governed;
 		}
 	}
+	__u32 mark = mark_of(task, bprm, run && !governed);
 	if (!run) {
 		/* Of those without a label only who is governed is watched. */
 		struct place *place = subtree_of_current(&home);
+		if (!place)
+			place = place_of_program(mark, &home);
 		if (!use_task_storage)
 			bpf_map_delete_elem(&tgid_label, &tgid);
 		if (!place)
@@ -135,6 +177,8 @@ SEC("tp_btf/sched_process_exit") int BPF_PROG(writ_exit, struct task_struct *tas
 	__u32 tgid = task->tgid;
 	if (bpf_task_storage_get(&task_program, task, 0, 0))
 		bpf_map_delete_elem(&tgid_program, &tgid);
+	if (!use_task_storage)
+		bpf_map_delete_elem(&tgid_mark, &tgid);
 	struct label *label = bpf_task_storage_get(&task_label, task, 0, 0);
 	if (!label)
 		return 0;

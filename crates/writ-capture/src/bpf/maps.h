@@ -58,6 +58,21 @@ struct {
 	__type(value, struct program);
 } tgid_program SEC(".maps");
 
+/* By which program a process is governed, whatever it executes since. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} task_mark SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u32);
+} tgid_mark SEC(".maps");
+
 /* What the daemon says. */
 
 struct {
@@ -89,6 +104,29 @@ struct {
 	__type(key, __u32);
 	__type(value, struct settings);
 } settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct watch);
+} watches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct awaited);
+	__type(value, __u32);
+} awaited SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct entry);
+	__type(value, __u32);
+} programs SEC(".maps");
 
 /* What is told to the daemon. */
 
@@ -130,6 +168,16 @@ static __always_inline struct settings *the_settings(void)
 {
 	__u32 zero = 0;
 	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+/* 0 when nothing is to be governed that Writ did not launch. */
+static __always_inline struct watch *the_watch(void)
+{
+	__u32 zero = 0;
+	struct watch *watch = bpf_map_lookup_elem(&watches, &zero);
+	if (!watch)
+		return 0;
+	return watch->cgroup ? watch : 0;
 }
 
 #endif

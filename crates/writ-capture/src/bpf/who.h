@@ -5,6 +5,8 @@
 
 #define ALLOW 1
 #define DENY 0
+/* Of an actor. */
+#define NOT_OURS 2
 #define SECOND_NS 1000000000ULL
 #define EVENTS_PER_SECOND 64
 /* Levels of cgroups that are looked through; a subtree whose root lies deeper cannot be governed (govern.rs). */
@@ -12,6 +14,12 @@
 
 /* Before about 6.16 programs of cgroup hooks cannot read task storage; the daemon probes and says so here. */
 const volatile __u32 use_task_storage = 1;
+
+/*
+ * Which of the two loads this is. One is attached to the cgroup of all runs, where whoever cannot be named is refused. The
+ * other one is attached where processes may be that Writ did not launch, among others that are nobody's business.
+ */
+const volatile __u32 is_watch = 0;
 
 /* ---- labels ---- */
 
@@ -32,10 +40,20 @@ static __always_inline struct program *kept_program(struct task_struct *task)
 	return bpf_map_lookup_elem(&tgid_program, &tgid);
 }
 
+static __always_inline __u32 *kept_mark(struct task_struct *task)
+{
+	if (use_task_storage)
+		return bpf_task_storage_get(&task_mark, task->group_leader, 0, 0);
+	__u32 tgid = task->tgid;
+	return bpf_map_lookup_elem(&tgid_mark, &tgid);
+}
+
 /* A process as it is kept: zeros for what is not. The label only if it was made for what runs. */
 struct kept {
 	struct label label;
 	struct program program;
+	__u32 mark; /* the program by which it is governed */
+	__u32 pad;
 };
 
 static __always_inline void read_kept(struct task_struct *task, struct kept *kept)
@@ -43,6 +61,9 @@ static __always_inline void read_kept(struct task_struct *task, struct kept *kep
 	struct program *program = kept_program(task);
 	if (program)
 		kept->program = *program;
+	__u32 *mark = kept_mark(task);
+	if (mark)
+		kept->mark = *mark;
 	struct label *label = kept_label(task);
 	if (!label)
 		return;
@@ -66,6 +87,15 @@ static __always_inline struct place *subtree_of_current(__u64 *id)
 		}
 	}
 	return 0;
+}
+
+/* What is governed by this program, wherever it is. */
+static __always_inline struct place *place_of_program(__u32 mark, __u64 *id)
+{
+	if (!mark)
+		return 0;
+	*id = PROGRAM_PLACE | mark;
+	return bpf_map_lookup_elem(&places, id);
 }
 
 /* The place of a cgroup: its own, or the governed subtree above it. */
@@ -103,9 +133,9 @@ struct actor {
 };
 
 /*
- * Where the current task is, and for which run it acts. In the cgroup of a run, cgroup and label must agree. In a
- * governed subtree the label suffices if it was given there; without one the task acts for nobody yet. 0: in no place,
- * or not to be named.
+ * Where the current task is, and for which run it acts. In the cgroup of a run, cgroup and label must agree: DENY if they
+ * do not. Elsewhere a label suffices if it was given under what governs the task; without one the task acts for nobody
+ * yet. NOT_OURS: nothing governs it here.
  */
 static __always_inline int acting(struct actor *actor)
 {
@@ -114,15 +144,27 @@ static __always_inline int acting(struct actor *actor)
 	actor->program = kept.program;
 	actor->home = bpf_get_current_cgroup_id();
 	actor->place = bpf_map_lookup_elem(&places, &actor->home);
-	if (!actor->place)
-		actor->place = subtree_of_current(&actor->home);
-	if (!actor->place)
-		return 0;
-	if (holds(&kept.label, actor->place)) {
+	if (!is_watch) {
+		if (!actor->place)
+			return DENY;
+		if (actor->place->governed || !holds(&kept.label, actor->place))
+			return DENY;
 		actor->run = kept.label.run;
-		return 1;
+		return ALLOW;
 	}
-	return actor->place->governed != 0;
+	if (actor->place) {
+		if (!actor->place->governed)
+			return NOT_OURS;
+	} else {
+		actor->place = subtree_of_current(&actor->home);
+		if (!actor->place)
+			actor->place = place_of_program(kept.mark, &actor->home);
+		if (!actor->place)
+			return NOT_OURS;
+	}
+	if (holds(&kept.label, actor->place))
+		actor->run = kept.label.run;
+	return ALLOW;
 }
 
 /* ---- events ---- */

@@ -6,7 +6,7 @@
  * not in it, what cannot be stored, and who cannot be named is refused. Programs and maps are pinned, so all of this
  * holds while the daemon is away.
  *
- * They are attached to the cgroup of all runs, and to each subtree of other processes that is to be governed.
+ * They are loaded twice: for the cgroup of all runs, and for the cgroup below which other processes are to be governed.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -18,6 +18,7 @@
 #include "who.h"
 #include "where.h"
 #include "lineage.h"
+#include "awaited.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -140,7 +141,10 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int v6, int connect
 	struct destination to = {};
 	struct actor actor = {};
 	asked_for(ctx, &to, v6);
-	if (!acting(&actor)) {
+	int who = acting(&actor);
+	if (who == NOT_OURS)
+		return ALLOW;
+	if (who == DENY) {
 		count(REFUSALS);
 		return DENY;
 	}
@@ -202,6 +206,9 @@ BOTH(getpeername, RESTORE)
 
 static __always_inline int bind(struct bpf_sock_addr *ctx)
 {
+	struct actor actor = {};
+	if (acting(&actor) == NOT_OURS)
+		return ALLOW;
 	struct settings *set = the_settings();
 	if (!set)
 		return DENY;
@@ -219,8 +226,9 @@ SEC("cgroup/sock_create") int writ_sock_create(struct bpf_sock *ctx)
 {
 	struct destination none = {};
 	struct actor actor = {};
-	if (!acting(&actor))
-		return DENY;
+	int who = acting(&actor);
+	if (who != ALLOW)
+		return who == NOT_OURS;
 	__u32 protocol = ctx->protocol;
 	int stream = ctx->type == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP_);
 	int datagram = ctx->type == SOCK_DGRAM && protocol == IPPROTO_UDP;
@@ -246,7 +254,10 @@ static __always_inline int unix_socket(struct bpf_sock_addr *ctx)
 	struct sockaddr_un *un = (struct sockaddr_un *)kern->uaddr;
 	struct unix_grant grant = {};
 	struct actor actor = {};
-	if (!acting(&actor)) {
+	int who = acting(&actor);
+	if (who == NOT_OURS)
+		return ALLOW;
+	if (who == DENY) {
 		count(REFUSALS);
 		return DENY;
 	}
@@ -489,9 +500,28 @@ static __always_inline void report_dropped(struct __sk_buff *skb, const struct p
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }
 
+/* Whether this is sent from where the watch governs: by a socket that was made there, or in a cgroup that is there. */
+static __always_inline int is_governed(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = socket_of(skb);
+	struct place *place = 0;
+	__u64 *home = 0;
+	if (sk)
+		home = bpf_sk_storage_get(&sk_home, sk, 0, 0);
+	if (home)
+		place = bpf_map_lookup_elem(&places, home);
+	else
+		place = place_of_sender(skb);
+	if (!place)
+		return 0;
+	return place->governed != 0;
+}
+
 SEC("cgroup_skb/egress") int writ_egress(struct __sk_buff *skb)
 {
 	struct packet packet = {};
+	if (is_watch && !is_governed(skb))
+		return ALLOW;
 	if (read_packet(skb, &packet)) {
 		if (is_loopback(&packet.to) ? may_loop(skb, &packet) : may_leave(skb, &packet))
 			return ALLOW;

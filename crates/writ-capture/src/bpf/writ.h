@@ -28,8 +28,16 @@ struct origin {
 	__u16 led; /* the daemon's port to which it was led */
 	__u64 program_start_ns; /* the process that executed the program, see `struct program` */
 	__u32 program_tgid;
-	__u32 governed; /* the subtree, for a process that Writ did not launch */
+	__u32 governed; /* by which it is governed, for a process that Writ did not launch */
 };
+
+/*
+ * By what a process is governed that Writ did not launch: a number that the daemon chose. With this bit it is a program,
+ * which the process executed or descends from; without it, a cgroup, which it is in.
+ */
+#define OF_PROGRAM 0x80000000U
+/* The key in `places` of what is governed by a program: ids of cgroups do not get there. */
+#define PROGRAM_PLACE 0x8000000000000000ULL
 
 /*
  * To which run a process belongs. Written by the daemon, and copied to children. It holds for the generation that the
@@ -37,7 +45,7 @@ struct origin {
  */
 struct label {
 	__u64 run;
-	__u32 governed; /* the subtree in which it holds; 0: it holds in the cgroup of its run */
+	__u32 governed; /* what it holds under; 0: it holds in the cgroup of its run */
 	__u32 generation;
 };
 
@@ -73,7 +81,7 @@ enum limit {
 	NOTHING_PASSES = 2, /* of a run that is over: what would pass is led to the relay, which tells it so */
 };
 
-/* A cgroup whose processes are governed: that of a run, or the root of a subtree that Writ did not make. */
+/* Whose processes are governed: the cgroup of a run, the root of a subtree that Writ did not make, or a program. */
 struct place {
 	__u64 run;
 	__u64 window_ns; /* start of the second in which `events` are counted */
@@ -96,6 +104,31 @@ struct settings {
 	__u32 pad;
 };
 
+/* Where processes are governed that Writ did not launch. */
+struct watch {
+	__u64 cgroup; /* 0: nowhere */
+	__u32 level; /* how deep it lies */
+	__u32 containers; /* if not 0: new cgroups of containers are governed as this, until the daemon says otherwise */
+	__u32 programs; /* whether programs are governed */
+	__u32 pad;
+};
+
+#define CGROUP_PATH_BYTES 256
+#define PROGRAM_NAME_BYTES 64
+
+/* A cgroup to be governed once it is made: by its path from the root, or by a name below nothing but slices. */
+struct awaited {
+	char path[CGROUP_PATH_BYTES];
+};
+
+/* A program, by its folder and its name there: what is put in its place later is the same program. */
+struct entry {
+	__u64 folder; /* inode */
+	__u32 device; /* as the kernel writes it */
+	__u32 pad;
+	char name[PROGRAM_NAME_BYTES];
+};
+
 /*
  * A flow on loopback, from SYN to accept. As much of the four as tells two live sockets apart: with less, one run's flow
  * would overwrite another's.
@@ -107,7 +140,7 @@ struct flow {
 	__u32 to; /* the daemon's port */
 };
 
-enum event_kind { REFUSED = 1, EXECUTED = 2, EXITED = 3, LEFT_CGROUP = 4, ENTERED = 5 };
+enum event_kind { REFUSED = 1, EXECUTED = 2, EXITED = 3, LEFT_CGROUP = 4, ENTERED = 5, MADE = 6 };
 
 struct event {
 	__u64 run;

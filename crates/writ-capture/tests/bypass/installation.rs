@@ -53,6 +53,10 @@ impl Installation {
     fn open_with(folder: tempfile::TempDir, open: fn(&CaptureSettings) -> Result<Capture, Error>) -> Self {
         let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = settings(folder.path());
+        match fs::create_dir(watched(&settings)) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => panic!("{error}"),
+            _ => {}
+        }
         let before = cgroup_of_this_process();
         let capture = Arc::new(open(&settings).unwrap());
         Self { capture, settings, folder, before, _turn: turn }
@@ -116,10 +120,12 @@ pub(crate) struct Foreign(pub(crate) PathBuf);
 
 impl Foreign {
     pub(crate) fn make(host: &Installation) -> Self {
-        let name =
-            host.folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
-        let folder = mount().join(format!("writ-test-foreign-{name}"));
-        fs::create_dir(&folder).unwrap();
+        Self::named(host, "foreign")
+    }
+
+    pub(crate) fn named(host: &Installation, name: &str) -> Self {
+        let folder = watched(&host.settings).join(name);
+        fs::create_dir_all(&folder).unwrap();
         Self(folder)
     }
 
@@ -164,12 +170,23 @@ impl Drop for Installation {
     fn drop(&mut self) {
         move_into(&self.before, std::process::id());
         Capture::purge(&self.settings).unwrap();
+        // Of two that share a folder the first one removes it.
+        drop(fs::remove_dir(watched(&self.settings)));
     }
 }
 
 pub(crate) fn settings(folder: &Path) -> CaptureSettings {
     let name = folder.file_name().unwrap().to_str().unwrap().trim_start_matches('.');
-    CaptureSettings { cgroup: format!("writ-test-{name}"), bpffs: folder.join("bpf") }
+    CaptureSettings {
+        cgroup: format!("writ-test-{name}"),
+        bpffs: folder.join("bpf"),
+        watch: format!("/writ-watch-{name}.slice").into(),
+    }
+}
+
+/// The folder of the cgroup below which processes may be that nobody launched.
+pub(crate) fn watched(settings: &CaptureSettings) -> PathBuf {
+    mount().join(settings.watch.strip_prefix("/").unwrap())
 }
 
 pub(crate) fn take(address: &str, port: u16) -> DestinationRule {
@@ -245,12 +262,21 @@ pub(crate) struct Agent {
 impl Agent {
     /// Started, and in no run yet.
     pub(crate) fn spawn(run: RunId) -> Self {
-        let mut child = Command::new("/usr/bin/python3")
-            .args(["-c", include_str!("agent.py")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", include_str!("agent.py")]);
+        Self::started(run, &mut command)
+    }
+
+    /// The same with another Python, executed by a shell in this cgroup.
+    pub(crate) fn executed(program: &Path, cgroup: &Path, run: RunId) -> Self {
+        let script = "echo $$ > \"$0/cgroup.procs\"; exec \"$@\"";
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).args([cgroup, program]).args(["-c", include_str!("agent.py")]);
+        Self::started(run, &mut command)
+    }
+
+    fn started(run: RunId, command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));

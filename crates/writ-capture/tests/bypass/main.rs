@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and a skipped one says why"
 )]
 
+mod found;
 mod governed;
 mod installation;
 mod strangers;
