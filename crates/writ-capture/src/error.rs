@@ -89,6 +89,13 @@ pub enum Error {
         "processes that Writ did not launch cannot be governed from a cgroup namespace; hint: run writd in that of the host"
     )]
     CgroupNamespace,
+    /// The kernel's events cannot be waited for.
+    #[error("the kernel's events cannot be waited for")]
+    Events {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// Runs are inherited faster than they can be taken away.
     #[error("processes with a run that is to be taken away start others all the time; hint: stop them")]
     Labels,

@@ -17,6 +17,7 @@ use crate::capture::Capture;
 use crate::error::Error;
 use crate::govern::GovernId;
 use crate::record::Event;
+use crate::syscall;
 
 /// `enum event_kind` of `writ.h`.
 const REFUSED: u32 = 1;
@@ -135,12 +136,18 @@ impl Events {
         drop(self.ring.lock().unwrap_or_else(PoisonError::into_inner).consume());
     }
 
-    /// Reads on a timer until cancelled.
-    pub async fn run(&self) {
+    /// Reads until cancelled: at once what somebody waits for, the rest on a timer.
+    pub async fn run(&self) -> Result<(), Error> {
+        let failed = |source| Error::Events { source };
+        let number = self.ring.lock().unwrap_or_else(PoisonError::into_inner).epoll_fd();
+        let wakes = syscall::duplicate_watched(number).map_err(failed)?;
         let mut tick = tokio::time::interval(PERIOD);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                ready = wakes.readable() => ready.map_err(failed)?.clear_ready(),
+            }
             self.drain();
         }
     }

@@ -12,6 +12,7 @@
 //!
 //! [`CaptureSettings::watch`]: crate::CaptureSettings::watch
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::num::NonZeroU32;
@@ -152,16 +153,16 @@ impl Capture {
         all
     }
 
-    /// The processes that are governed under this name.
-    pub fn members(&self, id: GovernId) -> Result<Vec<Process>, Error> {
-        let mut pids = Vec::new();
-        if id.is_program() {
-            pids = self.marked(id);
-        }
-        for subtree in self.governed().iter().filter(|subtree| subtree.id == id) {
+    /// All processes that are governed.
+    pub fn members(&self) -> Result<Vec<Process>, Error> {
+        let mut pids = BTreeSet::new();
+        for subtree in self.governed() {
             pids.extend(cgroup::processes(&subtree.path)?);
         }
-        Ok(self.processes_of(&pids))
+        if self.governs_programs() {
+            pids.extend(process::all().into_iter().filter(|pid| self.mark_of(*pid).is_some()));
+        }
+        Ok(self.processes_of(&pids.into_iter().collect::<Vec<_>>()))
     }
 
     /// Makes these the Unix sockets that may be connected to under a name, besides those that a process's run is granted

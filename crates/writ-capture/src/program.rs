@@ -38,7 +38,7 @@ impl Capture {
         let about = fs::metadata(folder).map_err(Error::file("open", folder))?;
         let entry = record::entry(about.ino(), device(folder)?, name.as_encoded_bytes())
             .ok_or(refused("its name is too long"))?;
-        let stands = self.entries(id).iter().any(|kept| *kept == entry);
+        let stands = self.entries(id).contains(&entry);
         if stands {
             return Ok(Governed { processes: Vec::new(), connections: crate::diag::Cut::default() });
         }
@@ -48,7 +48,9 @@ impl Capture {
         let before = self.entries(id);
         update(&self.maps.programs, &entry, &id.get().to_ne_bytes(), "a program")?;
         self.change_watch(|watch| watch.programs = 1)?;
-        before.iter().for_each(|old| drop(self.maps.programs.delete(old)));
+        for old in &before {
+            drop(self.maps.programs.delete(old));
+        }
         let pids = self.mark_all(path, id)?;
         let connections = self.cut_brought(&pids, id);
         Ok(Governed { processes: self.processes_of(&pids), connections })
@@ -82,6 +84,13 @@ impl Capture {
         let mark = self.maps.task_mark.lookup(&pidfd.as_raw_fd().to_ne_bytes(), MapFlags::ANY).ok()??;
         let id = GovernId::from_kernel(u32::from_ne_bytes(*mark.first_chunk()?))?;
         self.has_program(id).then_some(id)
+    }
+
+    /// The names under which programs are governed.
+    pub fn programs(&self) -> Vec<GovernId> {
+        let value = |key: Vec<u8>| self.maps.programs.lookup(&key, MapFlags::ANY).ok().flatten();
+        let id = |value: Vec<u8>| GovernId::from_kernel(u32::from_ne_bytes(*value.first_chunk()?));
+        self.maps.programs.keys().filter_map(value).filter_map(id).collect()
     }
 
     /// Whether any program is governed.

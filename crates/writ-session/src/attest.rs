@@ -30,6 +30,7 @@ mod script;
 mod tests;
 mod unix;
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ use known::Known;
 pub struct Attestors {
     digests: Digests,
     all: Vec<Box<dyn Attest>>,
+    containers: Arc<container::Containers>,
     known: Known,
 }
 
@@ -134,17 +136,18 @@ impl Attestors {
     /// All attestors.
     pub fn new(sources: Sources) -> Self {
         let Sources { clock, packages, runtimes, kubelet } = sources;
+        let containers = Arc::new(container::Containers::new(runtimes));
         let all: Vec<Box<dyn Attest>> = vec![
             Box::new(exe::Exe::new(packages)),
             Box::new(script::Scripts::new(Arc::clone(&clock))),
             Box::new(unix::Unix),
             Box::new(cgroup::Cgroups),
             Box::new(cgroup::Systemd),
-            Box::new(container::Containers::new(runtimes)),
+            Box::new(Arc::clone(&containers)),
             Box::new(kubernetes::Pods::new(kubelet)),
             Box::new(lineage::Parents),
         ];
-        Self { digests: Digests::new(clock), all, known: Known::default() }
+        Self { digests: Digests::new(clock), all, containers, known: Known::default() }
     }
 
     /// Attests a process that is about to execute what it opened. Reads whole files and may ask a runtime: not on a thread
@@ -197,6 +200,13 @@ impl Attestors {
             return Ok(());
         }
         Err(Refusal::new(Reason::IdentityChanged, "its program or script changed while it ran"))
+    }
+
+    /// The labels of the container that a cgroup is, by its path from the root of the hierarchy. `Ok(None)` if it is none, or
+    /// one of which only its own user could tell. An error says why that is not known now. May ask a runtime: not on a
+    /// thread that others wait for.
+    pub fn container_labels(&self, cgroup: &str) -> Result<Option<BTreeMap<String, String>>, String> {
+        self.containers.labels(cgroup)
     }
 
     /// The programs of a process's ancestors, as far as `/proc` proves them. Reads whole files.

@@ -29,7 +29,7 @@ use writ_host::{SystemClock, SystemIds, durable};
 use writ_human::Ended;
 use writ_policy::Engine;
 use writ_proxy::{Authorities, Relay, RelaySettings};
-use writ_session::{Attestors, Pins, Registry, Runtimes, Sources};
+use writ_session::{Attestors, Pins, Registry, Sources};
 
 use crate::configuration::Configuration;
 use crate::control::Control;
@@ -59,7 +59,9 @@ pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surr
     let (world, events, endings) = build(layout, settings, configuration, &surroundings).await?;
     world.governing.look_with(&world)?;
     let sockets = Sockets::obtain(&world.layout.holder_socket())?;
-    world.capture.set_ports(sockets.relay_port()?, sockets.resolver_port()?)?;
+    let (relay, resolver) = (sockets.relay_port()?, sockets.resolver_port()?);
+    world.capture.set_ports(relay, resolver)?;
+    world.governing.ears.listen_on(relay, resolver)?;
     announce(&world).await?;
     runs::restore(&world).context("the kept sessions cannot be read")?;
 
@@ -76,7 +78,12 @@ pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surr
     tasks.spawn(people::tend(Arc::clone(&world)));
     let reader = Arc::clone(&world);
     tasks.spawn(async move {
-        tokio::select! { () = reader.events.run() => {}, () = reader.stop.cancelled() => {} }
+        tokio::select! {
+            Err(error) = reader.events.run() => {
+                tracing::error!(target: "writ::capture", error = format!("{error:#}"), "nothing is read any more");
+            }
+            () = reader.stop.cancelled() => {}
+        }
     });
     world.ready.store(true, Ordering::Release);
     notify::send(surroundings.notify.as_deref(), "READY=1");
@@ -131,6 +138,14 @@ async fn build(
     let peers = Peers::identities(Arc::clone(&identity.authority), Arc::clone(&clock));
     let relay = Relay::new(RelaySettings::default(), gate.clone(), Arc::new(hands), Arc::clone(&authorities));
     let relay = relay.with_identities(peers.clone());
+    let lookups = Lookups {
+        registry: Arc::clone(&registry),
+        catalog: Arc::clone(&catalog),
+        engine: Arc::clone(&engine),
+        capture: Arc::clone(&capture),
+        record: Arc::clone(&record),
+    };
+    let resolver = resolver(&names, lookups, &governing);
     let world = World {
         attestors: Attestors::new(sources(&clock, &settings)),
         pins: Pins::new(layout.pins(), Arc::clone(&clock))?,
@@ -155,6 +170,7 @@ async fn build(
         gate,
         peers,
         relay,
+        resolver,
         inbound: OnceLock::new(),
         doors: Doors::default(),
         governing,
@@ -165,6 +181,11 @@ async fn build(
         tasks: TaskTracker::new(),
     };
     Ok((Arc::new(world), receiver, told))
+}
+
+fn resolver(names: &Arc<Names>, lookups: Lookups, governing: &Arc<Governing>) -> Resolver {
+    let origins = Questioners { capture: Arc::clone(&lookups.capture), governing: Arc::clone(governing) };
+    Resolver { names: Arc::clone(names), asker: Arc::new(lookups), origins: Arc::new(origins) }
 }
 
 /// Opens the log; recovery runs, as at every start.
@@ -187,7 +208,7 @@ fn sources(clock: &Arc<dyn Clock>, settings: &Settings) -> Sources {
     Sources {
         clock: Arc::clone(clock),
         packages: "/var/lib/dpkg".into(),
-        runtimes: Runtimes::default(),
+        runtimes: settings.runtimes.clone(),
         kubelet: settings.kubelet.clone(),
     }
 }
@@ -205,7 +226,7 @@ fn folders(layout: &Layout) -> Result<(), durable::FileError> {
 
 /// Where the kernel's part of this installation lives.
 pub(crate) fn capture_settings(layout: &Layout, settings: &Settings) -> CaptureSettings {
-    CaptureSettings { cgroup: settings.cgroup.clone(), bpffs: layout.bpffs() }
+    CaptureSettings { cgroup: settings.cgroup.clone(), bpffs: layout.bpffs(), watch: settings.watch.clone() }
 }
 
 /// The key of the secret store: from the service manager if it gives one, from a file otherwise.
@@ -240,21 +261,6 @@ fn open_doors(world: &Arc<World>, sockets: Sockets, tasks: &mut JoinSet<()>) -> 
         let (relay, stop) = (world.relay.clone(), world.stop.clone());
         tasks.spawn(async move { relay.serve(listener, stop).await });
     }
-    let lookups = Lookups {
-        registry: Arc::clone(&world.registry),
-        catalog: Arc::clone(&world.catalog),
-        engine: Arc::clone(&world.engine),
-        capture: Arc::clone(&world.capture),
-        record: Arc::clone(&world.record),
-    };
-    let resolver = Resolver {
-        names: Arc::clone(&world.names),
-        asker: Arc::new(lookups),
-        origins: Arc::new(Questioners {
-            capture: Arc::clone(&world.capture),
-            governing: Arc::clone(&world.governing),
-        }),
-    };
     for (tcp, udp) in resolver_tcp.into_iter().zip(resolver_udp) {
         tcp.set_nonblocking(true)?;
         udp.set_nonblocking(true)?;
@@ -262,7 +268,7 @@ fn open_doors(world: &Arc<World>, sockets: Sockets, tasks: &mut JoinSet<()>) -> 
             udp: tokio::net::UdpSocket::from_std(udp)?,
             tcp: tokio::net::TcpListener::from_std(tcp)?,
         };
-        let (resolver, stop) = (resolver.clone(), world.stop.clone());
+        let (resolver, stop) = (world.resolver.clone(), world.stop.clone());
         tasks.spawn(async move {
             if let Err(error) = resolver.serve(sockets, stop).await {
                 tracing::error!(target: "writ::capture", %error, "the resolver ended; names are refused");

@@ -53,7 +53,7 @@ impl Configuration {
             problems.append(more);
             BTreeMap::new()
         });
-        governing::refuse_unresolvable(&agents, &mut problems);
+        governing::refuse_scripts(agents.values().flat_map(|agent| &agent.govern), &mut problems);
         let named: Vec<_> =
             services.iter().map(|(path, text)| (path.to_string_lossy(), text.as_str())).collect();
         let services = Services::read(named.iter().map(|(path, text)| (path.as_ref(), *text)), &mut problems);

@@ -1,14 +1,16 @@
 //! Programs that Writ did not launch: which cgroups are governed, which run a process in them is given, and how that ends.
 //!
-//! A `[[govern]]` block names processes; [`subtrees`] finds their cgroup and keeps it governed. What is in it is held by
-//! the kernel until it is [`settling`]: attested, matched to one agent, and assigned that agent's run. Proactively when it
-//! executes a program, at the latest when it connects or asks for a name.
+//! A `[[govern]]` block names processes; [`subtrees`] tells the kernel, which holds them from their first instruction until
+//! they are [`settling`]: attested, matched to one agent, and assigned that agent's run. Proactively when they execute a
+//! program, at the latest when they connect or ask for a name. In networks of their own they are heard by [`ears`].
 //!
 //! Not here: how a process is held (capture's), what it is (session's), and what it may do (policy's). Invariants: a
 //! process that is no agent has no run; a run that was taken away is not given again to those who had it, nor to what
 //! they started; each process is looked at once at a time.
 
 mod barred;
+mod containers;
+mod ears;
 mod settling;
 mod subtrees;
 
@@ -25,11 +27,11 @@ use writ_session::{Agent, Live};
 
 use crate::world::World;
 use crate::{runs, trust};
-pub(crate) use subtrees::{follow, refuse_unresolvable};
+pub(crate) use subtrees::{follow, refuse_scripts};
 
 /// The resolution of start times in `/proc`, microseconds.
 const TICK_US: u64 = 10_000;
-/// How often it is looked for subtrees that are not there yet, and for runs whose last process is gone.
+/// How often it is looked for programs and containers that could not be governed yet, and for runs whose last process is gone.
 const LOOK: Duration = Duration::from_secs(1);
 /// Every so many looks, all runs are looked at: events of exits may be lost.
 const LOOKS_PER_SWEEP: u32 = 30;
@@ -49,6 +51,9 @@ pub(crate) struct Governing {
     barred: barred::Barred,
     desk: settling::Desk,
     subtrees: subtrees::Known,
+    pub(crate) ears: ears::Ears,
+    /// Told when the kernel governs a cgroup by itself, or one is gone.
+    changed: Notify,
 }
 
 impl Governing {
@@ -93,9 +98,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Governs what the configuration names, and looks at what is there already. Once, before the daemon is ready.
 pub(crate) async fn begin(world: &Arc<World>) -> anyhow::Result<()> {
     follow(world).await?;
-    let found = Arc::clone(world);
-    let there = tokio::task::spawn_blocking(move || subtrees::processes(&found)).await?;
-    look_at_all(world, there);
+    let shared = Arc::clone(world);
+    let there = tokio::task::spawn_blocking(move || {
+        ears::tend(&shared);
+        shared.capture.members()
+    });
+    look_at_all(world, there.await??);
     Ok(())
 }
 
@@ -114,7 +122,7 @@ fn look_at_all(world: &Arc<World>, mut processes: Vec<Process>) {
     });
 }
 
-/// Keeps subtrees governed and ends runs that nobody acts for any more, until the daemon stops.
+/// Keeps governed what is to be and ends runs that nobody acts for any more, until the daemon stops.
 pub(crate) async fn tend(world: Arc<World>) {
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -123,6 +131,7 @@ pub(crate) async fn tend(world: Arc<World>) {
         let shared = Arc::clone(&world);
         tokio::select! {
             _ = tick.tick() => {}
+            () = world.governing.changed.notified() => {}
             () = world.governing.woken.notified() => {
                 drop(tokio::task::spawn_blocking(move || sweep(&shared, Sweep::Early)).await);
                 continue;
@@ -134,7 +143,11 @@ pub(crate) async fn tend(world: Arc<World>) {
         }
         let which = if looks.is_multiple_of(LOOKS_PER_SWEEP) { Sweep::All } else { Sweep::Shrunk };
         looks = looks.wrapping_add(1);
-        drop(tokio::task::spawn_blocking(move || sweep(&shared, which)).await);
+        let work = move || {
+            ears::tend(&shared);
+            sweep(&shared, which);
+        };
+        drop(tokio::task::spawn_blocking(work).await);
     }
 }
 
@@ -216,20 +229,18 @@ fn watch(world: &Arc<World>, live: &Arc<Live>) {
 /// What a kernel event means for governed processes.
 pub(crate) fn notice(world: &Arc<World>, event: &KernelEvent) {
     match event {
-        KernelEvent::Executed { who: Who::Unassigned(_), process, .. } => look(world, process.clone()),
-        KernelEvent::Entered { process, .. } => {
-            let (shared, entered) = (Arc::clone(world), process.clone());
-            world.tasks.spawn_blocking(move || match shared.capture.cut_foreign(&entered) {
-                Ok(cut) if cut.left.is_empty() => {}
-                Ok(cut) => {
-                    let left = cut.left.len();
-                    tracing::warn!(target: "writ::govern", pid = entered.pid, left, "it keeps connections of before");
-                }
-                // It may have ended, or left again.
-                Err(error) => tracing::debug!(target: "writ::govern", pid = entered.pid, %error, "nothing is cut"),
-            });
+        KernelEvent::Executed { who: Who::Unassigned(id), process, .. } => {
+            // What it had before it became the program.
+            if id.is_program() {
+                cut_foreign(world, process.clone());
+            }
             look(world, process.clone());
         }
+        KernelEvent::Entered { process, .. } => {
+            cut_foreign(world, process.clone());
+            look(world, process.clone());
+        }
+        KernelEvent::Changed { .. } => world.governing.changed.notify_one(),
         KernelEvent::Exited { who, process } => {
             world.governing.barred.forget(process);
             if let Who::Run(run) = who
@@ -247,7 +258,25 @@ pub(crate) fn notice(world: &Arc<World>, event: &KernelEvent) {
 
 fn look(world: &Arc<World>, process: Process) {
     let shared = Arc::clone(world);
-    world.tasks.spawn(async move { settling::look_at(&shared, &process).await });
+    world.tasks.spawn(async move {
+        let (ears, pid) = (Arc::clone(&shared), process.pid);
+        drop(tokio::task::spawn_blocking(move || ears::listen(&ears, pid)).await);
+        settling::look_at(&shared, &process).await;
+    });
+}
+
+/// Ends the connections that a process made where no hook saw them.
+fn cut_foreign(world: &Arc<World>, process: Process) {
+    let shared = Arc::clone(world);
+    world.tasks.spawn_blocking(move || match shared.capture.cut_foreign(&process) {
+        Ok(cut) if cut.left.is_empty() => {}
+        Ok(cut) => {
+            let left = cut.left.len();
+            tracing::warn!(target: "writ::govern", pid = process.pid, left, "it keeps connections of before");
+        }
+        // It may have ended, or left again.
+        Err(error) => tracing::debug!(target: "writ::govern", pid = process.pid, %error, "nothing is cut"),
+    });
 }
 
 /// Makes sure that the agent's governed processes have an authority, and writes the files through which they trust it.

@@ -12,6 +12,7 @@ use writ_core::config::Problems;
 
 use crate::assemble::{self, Surroundings};
 use crate::configuration::Configuration;
+use crate::governing;
 use crate::settings::Settings;
 use crate::{hardening, holder};
 
@@ -98,6 +99,10 @@ fn settings(layout: &Layout) -> Result<Settings> {
     };
     let mut problems = Problems::default();
     let settings = Settings::read(&path.to_string_lossy(), &text, &mut problems);
+    let settings = settings.filter(|settings| {
+        governing::refuse_scripts(&settings.govern, &mut problems);
+        problems.is_empty()
+    });
     Ok(settings.ok_or(Refused::Configuration(problems))?)
 }
 

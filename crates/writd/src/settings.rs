@@ -1,11 +1,13 @@
 //! `writd.toml`: the daemon's own settings. Read once at start; `writ reload` does not touch them.
 
+use std::path::PathBuf;
+
 use writ_core::config::{self, KeyDoc, Problems, Table};
 use writ_core::{AgentName, TrustDomain};
 use writ_human::Issuer;
 use writ_identity::IdentitySettings;
 use writ_identity::exchange::TokenSettings;
-use writ_session::Kubelet;
+use writ_session::{Govern, Kubelet, Runtimes, govern};
 
 /// The daemon's settings, checked.
 #[derive(Debug, Clone)]
@@ -14,10 +16,16 @@ pub struct Settings {
     pub trust_domain: TrustDomain,
     /// Name of the cgroup below the cgroup2 mount.
     pub cgroup: String,
+    /// The cgroup below which processes may be governed that Writ did not launch.
+    pub watch: PathBuf,
+    /// Which ones.
+    pub govern: Vec<Govern>,
     /// What the log prints.
     pub log_filter: String,
     /// As JSON lines instead of text.
     pub log_json: bool,
+    /// Where the container runtimes of this host are asked.
+    pub runtimes: Runtimes,
     /// How this node's kubelet is asked, if it is a Kubernetes node.
     pub kubelet: Option<Kubelet>,
     /// Who signs the identities of runs, and how long they hold.
@@ -52,6 +60,27 @@ const OWN: &[KeyDoc] = &[
         "name",
         "\"writ\"",
         "The cgroup below the cgroup2 mount that holds the daemon and all runs. Two daemons must not share one.",
+    ),
+    KeyDoc::defaulted(
+        "capture.watch",
+        "absolute path from the root of the cgroups",
+        "\"/\"",
+        "The cgroup below which `[[govern]]` looks for processes. While there is such a block, the kernel's part is attached \
+         there, and passes over whatever no block names.",
+    ),
+    govern::KEY,
+    KeyDoc::defaulted(
+        "attest.docker_socket",
+        "absolute path",
+        "\"/run/docker.sock\"",
+        "Where Docker tells what its containers are.",
+    ),
+    KeyDoc::defaulted(
+        "attest.podman_socket",
+        "absolute path",
+        "\"/run/podman/podman.sock\"",
+        "Where Podman tells what its containers are (`podman.socket`). It answers for a container once that has started: one \
+         that is governed by a label is held until then.",
     ),
     KeyDoc::optional(
         "attest.kubelet.address",
@@ -97,6 +126,7 @@ impl Settings {
         let capture = table.sub_table("capture");
         // A cgroup's name obeys the rule of an agent's: one path segment, never `.` or `..`.
         let cgroup: Option<AgentName> = capture.defaulted("cgroup");
+        let watch: Option<PathBuf> = capture.defaulted("watch");
         let log = table.sub_table("log");
         let filter: Option<String> = log.defaulted("filter");
         let format: Option<String> = log.defaulted("format");
@@ -115,7 +145,9 @@ impl Settings {
                 return None;
             }
         };
-        let kubelet = kubelet(&table.sub_table("attest").sub_table("kubelet"));
+        let attest = table.sub_table("attest");
+        let (docker, podman) = (attest.defaulted("docker_socket"), attest.defaulted("podman_socket"));
+        let kubelet = kubelet(&attest.sub_table("kubelet"));
         let identity = writ_identity::settings(table, &trust_domain);
         let workload = writ_workload::settings::Settings::from_table(table, &trust_domain);
         let tokens = writ_identity::exchange::token_settings(table, &trust_domain);
@@ -123,8 +155,11 @@ impl Settings {
         Some(Self {
             trust_domain,
             cgroup: cgroup?.to_string(),
+            watch: watch?,
+            govern: govern::read(table),
             log_filter: filter?,
             log_json,
+            runtimes: Runtimes { docker_socket: docker?, podman_socket: podman?, ..Runtimes::default() },
             kubelet: kubelet?,
             identity: identity?,
             workload: workload?,
@@ -164,6 +199,7 @@ mod tests {
         let settings = read("").unwrap();
         assert_eq!(settings.trust_domain.as_str(), "writ.local");
         assert_eq!(settings.cgroup, "writ");
+        assert!(settings.watch.as_os_str() == "/" && settings.govern.is_empty());
     }
 
     #[test]
@@ -172,6 +208,10 @@ mod tests {
         assert!(said.contains("writd.toml:3:1") && said.contains("did you mean `cgroup`"), "{said}");
         assert!(read("trust_domain = \"Example.ORG\"").unwrap_err().contains("writd.toml:1"));
         assert!(read("[capture]\ncgroup = \"../x\"").is_err());
+        assert!(read("[capture]\nwatch = \"agents\"").unwrap_err().contains("writd.toml:2"));
+        let unit = read("[[govern]]\nprocesses = { unit = \"ci.service\" }").unwrap();
+        assert_eq!(unit.govern.len(), 1);
+        assert!(read("[[govern]]\nprocesses = { unit = \"ci\" }").unwrap_err().contains("writd.toml:2"));
         assert!(read("[log]\nformat = \"xml\"").is_err());
     }
 }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use writ_broker::Store;
-use writ_capture::resolver::Names;
+use writ_capture::resolver::{Names, Resolver};
 use writ_capture::{Capture, Events};
 use writ_catalog::CatalogStore;
 use writ_core::{Clock, IdSource, Layout, Timestamp};
@@ -50,6 +50,7 @@ pub(crate) struct World {
     /// What runs need among themselves.
     pub(crate) peers: Identities,
     pub(crate) relay: Relay,
+    pub(crate) resolver: Resolver,
     /// Set once the world is there, which it asks.
     pub(crate) inbound: OnceLock<Inbound>,
     pub(crate) doors: Doors,

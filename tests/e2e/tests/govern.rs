@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -13,23 +14,37 @@ use writ_testkit::{AGENT_UID, Host, wait};
 const CURL: &str = "/usr/bin/curl";
 const ISSUES: &str = "https://forge.test/api/repos/acme/site/issues";
 
-/// A cgroup of the test's own; whoever is left in it ends with it.
+/// A cgroup in a slice of the test's own; whoever is left in the slice ends with it.
 struct Place(PathBuf);
 
 impl Place {
-    fn make(name: &str) -> Self {
+    fn make(slice: &str) -> Self {
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let of_line = |line: &str| {
             let (left, right) = line.split_once(" - ")?;
             right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from)).flatten()
         };
-        let folder = text.lines().find_map(of_line).unwrap().join(name);
-        fs::create_dir(&folder).unwrap();
-        Self(folder)
+        let slice = text.lines().find_map(of_line).unwrap().join(slice);
+        fs::create_dir(&slice).unwrap();
+        let place = Self(slice.join("place"));
+        fs::create_dir(&place.0).unwrap();
+        place
     }
 
-    fn name(&self) -> &str {
-        self.0.file_name().unwrap().to_str().unwrap()
+    fn slice(&self) -> &Path {
+        self.0.parent().unwrap()
+    }
+
+    /// The slice as the kernel names it.
+    fn watch(&self) -> String {
+        format!("/{}", self.slice().file_name().unwrap().to_str().unwrap())
+    }
+
+    /// Another cgroup in the slice. It ends with it, or is removed here.
+    fn beside(&self, name: &str) -> Beside<'_> {
+        let folder = self.slice().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Beside(Self(folder), PhantomData)
     }
 
     /// As a service manager starts it: root enters the cgroup, then becomes the user, then the program.
@@ -57,10 +72,24 @@ impl Place {
     }
 }
 
+/// Lives shorter than the slice that it is in.
+struct Beside<'a>(Place, PhantomData<&'a Place>);
+
+impl std::ops::Deref for Beside<'_> {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        drop(fs::File::options().write(true).open(self.0.join("cgroup.kill")).unwrap().write_all(b"1"));
+        let Ok(mut kill) = fs::File::options().write(true).open(self.0.join("cgroup.kill")) else { return };
+        drop(kill.write_all(b"1"));
         wait::until("an empty cgroup", || fs::remove_dir(&self.0).ok());
+        // The last one in it takes it along.
+        drop(fs::remove_dir(self.slice()));
     }
 }
 
@@ -75,13 +104,23 @@ fn said(output: &Output) -> String {
 
 /// A host whose agent `worker` is curl in this place.
 fn configured(test: &str, place: &Place, before: impl FnOnce(&Host)) -> Option<World> {
-    World::configured(test, |host| {
+    governing(test, place, |host| {
         let worker = format!(
-            "owner = \"x\"\n[[match]]\nselectors = [\"exe:path:{CURL}\", \"cgroup:under:/{0}\"]\n[[govern]]\n\
-             processes = {{ cgroup = \"/{0}\" }}\n",
-            place.name()
+            "owner = \"x\"\n[[match]]\nselectors = [\"exe:path:{CURL}\", \"cgroup:under:{0}/place\"]\n[[govern]]\n\
+             processes = {{ cgroup = \"{0}/place\" }}\n",
+            place.watch()
         );
         host.configure("agents/worker.toml", &worker);
+        before(host);
+    })
+}
+
+/// A host that may govern what is in the slice, whose agent `worker` may read.
+fn governing(test: &str, place: &Place, before: impl FnOnce(&Host)) -> Option<World> {
+    World::configured(test, |host| {
+        let settings =
+            format!("[capture]\ncgroup = \"{}\"\nwatch = \"{}\"\n", host.cgroup_name(), place.watch());
+        host.configure("writd.toml", &settings);
         host.configure("policies/worker.cedar", "@id(\"worker-reads\")\npermit (principal == Writ::Agent::\"worker\", action in Writ::Action::\"read\", resource);\n");
         before(host);
     })
@@ -90,7 +129,7 @@ fn configured(test: &str, place: &Place, before: impl FnOnce(&Host)) -> Option<W
 fn place(test: &str) -> Option<Place> {
     rustix::process::geteuid()
         .is_root()
-        .then(|| Place::make(&format!("writ-govern-{test}-{}", std::process::id())))
+        .then(|| Place::make(&format!("writ-govern-{test}-{}.slice", std::process::id())))
 }
 
 fn of_pid(records: &[Value], pid: u32) -> Vec<&Value> {
@@ -242,7 +281,8 @@ fn a_run_that_was_revoked_is_not_given_again() {
 #[test]
 fn outside_the_subtree_nothing_is_touched_and_letting_go_opens_it_again() {
     let test = "outside_the_subtree_nothing_is_touched_and_letting_go_opens_it_again";
-    let (Some(place), Some(other)) = (place("inside"), place("outside")) else { return };
+    let Some(place) = place("inside") else { return };
+    let other = place.beside("outside");
     let Some(world) = configured(test, &place, |_| {}) else { return };
     let forge = format!("https://{}/api/health", world.forge.address());
     let get = [CURL, "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", &forge];
@@ -252,5 +292,97 @@ fn outside_the_subtree_nothing_is_touched_and_letting_go_opens_it_again() {
     world.host.configure("agents/worker.toml", "owner = \"x\"\n");
     world.host.writ(["reload"]).ok();
     assert_eq!(inside(), "200", "it is let go");
+    world.verify();
+}
+
+/// curl under another name, which is another program.
+fn another_curl(host: &Host, name: &str) -> PathBuf {
+    let path = host.path(name);
+    fs::copy(CURL, &path).unwrap();
+    path
+}
+
+/// What the forge says to whoever goes there past Writ.
+fn direct(world: &World) -> Vec<String> {
+    let forge = format!("https://{}/api/health", world.forge.address());
+    ["-sk", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", &forge].map(str::to_owned).to_vec()
+}
+
+fn argv<'a>(program: &'a str, more: &'a [String]) -> Vec<&'a str> {
+    std::iter::once(program).chain(more.iter().map(String::as_str)).collect()
+}
+
+#[test]
+fn a_program_is_governed_wherever_it_is_executed() {
+    let test = "a_program_is_governed_wherever_it_is_executed";
+    let Some(place) = place("program") else { return };
+    let mut program = None;
+    let Some(world) = governing(test, &place, |host| {
+        let coder = another_curl(host, "coder");
+        let worker = format!("owner = \"x\"\n[[match]]\nselectors = [\"exe:path:{}\"]\n", coder.display());
+        host.configure("agents/worker.toml", &worker);
+        // The daemon's own settings name it, not the agent's file.
+        let settings = fs::read_to_string(host.path("etc/writ/writd.toml")).unwrap();
+        let block = format!("[[govern]]\nprocesses = {{ program = \"{}\" }}\n", coder.display());
+        host.configure("writd.toml", &format!("{settings}{block}"));
+        program = Some(coder);
+    }) else {
+        return;
+    };
+    let program = program.unwrap();
+    let coder = program.to_str().unwrap();
+    let elsewhere = place.beside("anywhere");
+    for place in [&place, &elsewhere.0] {
+        assert_eq!(said(&place.run(&world.host, &[coder, "-sS", ISSUES])).trim(), "[]");
+        assert_ne!(said(&place.run(&world.host, &argv(coder, &direct(&world)))), "200");
+        assert_eq!(said(&place.run(&world.host, &argv(CURL, &direct(&world)))), "200", "another program");
+    }
+    assert_eq!(world.records("session.opened").len(), 2 + 2, "each start is looked at");
+    // A new version is governed from its first instruction, and is the agent if the rules still say so.
+    fs::rename(another_curl(&world.host, "coder.new"), &program).unwrap();
+    assert_ne!(said(&place.run(&world.host, &argv(coder, &direct(&world)))), "200");
+    assert_eq!(said(&place.run(&world.host, &[coder, "-sS", ISSUES])).trim(), "[]");
+    world.verify();
+}
+
+#[test]
+fn a_unit_that_starts_again_is_governed_from_its_first_moment() {
+    let test = "a_unit_that_starts_again_is_governed_from_its_first_moment";
+    let Some(place) = place("unit") else { return };
+    let Some(world) = governing(test, &place, |host| {
+        let unit = "[[govern]]\nprocesses = { unit = \"coder.service\" }\n";
+        let worker = format!("owner = \"x\"\n[[match]]\nselectors = [\"exe:path:{CURL}\"]\n{unit}");
+        host.configure("agents/worker.toml", &worker);
+    }) else {
+        return;
+    };
+    for start in 0..10 {
+        // Nobody waits for the daemon between the making of the cgroup and the first connection in it.
+        let unit = place.beside("coder.service");
+        let open = said(&unit.run(&world.host, &argv(CURL, &direct(&world))));
+        assert_ne!(open, "200", "start {start}");
+        assert_eq!(said(&unit.run(&world.host, &[CURL, "-sS", ISSUES])).trim(), "[]", "start {start}");
+    }
+    let other = place.beside("other.service");
+    assert_eq!(said(&other.run(&world.host, &argv(CURL, &direct(&world)))), "200", "another unit");
+    world.verify();
+}
+
+#[test]
+fn a_script_cannot_be_governed_as_a_program_and_that_is_said() {
+    let test = "a_script_cannot_be_governed_as_a_program_and_that_is_said";
+    let Some(place) = place("script") else { return };
+    let Some(world) = configured(test, &place, |_| {}) else { return };
+    let script = world.host.path("agent.py");
+    fs::write(&script, "#!/usr/bin/python3\n").unwrap();
+    let worker = fs::read_to_string(world.host.path("etc/writ/agents/worker.toml")).unwrap();
+    let block = format!("[[govern]]\nprocesses = {{ program = \"{}\" }}\n", script.display());
+    world.host.configure("agents/worker.toml", &format!("{worker}{block}"));
+    let refused = world.host.writ(["reload"]);
+    assert_ne!(refused.code, 0);
+    let refused = refused.stderr;
+    assert!(refused.contains("worker.toml:7") && refused.contains("executes its interpreter"), "{refused}");
+    // What was in force still is.
+    assert_eq!(said(&place.run(&world.host, &[CURL, "-sS", ISSUES])).trim(), "[]");
     world.verify();
 }

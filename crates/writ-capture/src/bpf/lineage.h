@@ -166,7 +166,8 @@ int BPF_PROG(writ_exec, struct task_struct *task, int old_pid, struct linux_binp
 	event->program_start_ns = before.start_ns;
 	event->program_tgid = before.tgid;
 	bpf_probe_read_kernel_str(event->path, sizeof(event->path), bprm->filename);
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	/* Whoever is held is to be looked at before it asks for anything. */
+	bpf_ringbuf_submit(event, run ? BPF_RB_NO_WAKEUP : 0);
 	return 0;
 }
 

@@ -53,10 +53,7 @@ impl Installation {
     fn open_with(folder: tempfile::TempDir, open: fn(&CaptureSettings) -> Result<Capture, Error>) -> Self {
         let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = settings(folder.path());
-        match fs::create_dir(watched(&settings)) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => panic!("{error}"),
-            _ => {}
-        }
+        fs::create_dir_all(watched(&settings)).unwrap();
         let before = cgroup_of_this_process();
         let capture = Arc::new(open(&settings).unwrap());
         Self { capture, settings, folder, before, _turn: turn }

@@ -3,6 +3,7 @@
 //! Parsed and checked here; which cgroups that comes to, and how they are held, is capture's. The same blocks stand in an
 //! agent's file and in `writd.toml`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use writ_core::Selector;
@@ -36,6 +37,25 @@ pub enum Governed {
     },
     /// Those that run a program, by its path on the host.
     Program(PathBuf),
+}
+
+impl Governed {
+    /// Whether it names containers.
+    pub fn is_of_containers(&self) -> bool {
+        matches!(self, Self::ContainerLabel { .. })
+    }
+}
+
+impl fmt::Display for Governed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup(path) => write!(f, "cgroup {}", path.display()),
+            Self::Unit(name) => write!(f, "unit {name}"),
+            Self::Slice(name) => write!(f, "slice {name}"),
+            Self::ContainerLabel { name, value } => write!(f, "container label {name}={value}"),
+            Self::Program(path) => write!(f, "program {}", path.display()),
+        }
+    }
 }
 
 /// The key of a block, for the keys of the file that it stands in.

@@ -8,7 +8,7 @@
 mod describe;
 mod layout;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -78,6 +78,10 @@ impl Containers {
             return Ok(Arc::clone(known));
         }
         let described = Arc::new(describe::ask(&self.runtimes, place)?);
+        if described.labels.is_none() {
+            // Its runtime may say more once it answers.
+            return Ok(described);
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Containers come and go; which of them is forgotten does not matter.
         if known.len() >= limits::CONTAINERS_MAX
@@ -90,7 +94,7 @@ impl Containers {
     }
 }
 
-impl Attest for Containers {
+impl Attest for Arc<Containers> {
     fn attestor(&self) -> Attestor {
         Attestor::Container
     }
@@ -102,6 +106,14 @@ impl Attest for Containers {
 }
 
 impl Containers {
+    /// See [`super::Attestors::container_labels`].
+    pub(super) fn labels(&self, cgroup: &str) -> Result<Option<BTreeMap<String, String>>, String> {
+        let Some(place) = Place::parse(cgroup).filter(|place| !place.rootless) else { return Ok(None) };
+        let described = self.describe(&place)?;
+        let silent = || format!("{} does not say which labels it has", place.runtime.as_str());
+        described.labels.clone().map(Some).ok_or_else(silent)
+    }
+
     fn say(&self, cgroup: &str, facts: &mut Facts<'_>) -> Result<(), Unknown> {
         let Some(place) = Place::parse(cgroup) else { return Ok(()) };
         if place.rootless {
@@ -125,7 +137,7 @@ impl Containers {
         for digest in digests {
             facts.add(Key::ContainerImageDigest, digest);
         }
-        for (name, value) in labels {
+        for (name, value) in labels.iter().flatten() {
             facts.add(Key::ContainerLabel, &format!("{name}={value}"));
         }
         Ok(())
@@ -155,7 +167,7 @@ mod tests {
     #[test]
     fn the_attestor_conforms() {
         let dir = tempfile::tempdir().unwrap();
-        conformance::check(&Containers::new(recorded::nowhere(dir.path())));
+        conformance::check(&Arc::new(Containers::new(recorded::nowhere(dir.path()))));
     }
 
     #[test]
@@ -189,6 +201,30 @@ mod tests {
         let (facts, unknown) = said(&containers, &format!("/docker/{ID}"));
         assert_eq!(facts, [format!("container:id:{ID}"), "container:runtime:docker".to_owned()]);
         assert!(unknown.unwrap().contains("does not answer"));
+    }
+
+    #[test]
+    fn labels_are_those_that_the_runtime_names_and_are_never_guessed() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtimes = recorded::nowhere(dir.path());
+        let containers = Containers::new(runtimes.clone());
+        let docker = format!("/system.slice/docker-{ID}.scope");
+        assert!(containers.labels(&docker).unwrap_err().contains("does not answer"));
+        let answers = recorded::docker(&runtimes.docker_socket);
+        let labels = containers.labels(&docker).unwrap().unwrap();
+        assert_eq!(labels.into_iter().collect::<Vec<_>>(), [("team".to_owned(), "platform".to_owned())]);
+        answers.join().unwrap();
+        // Podman keeps them where only it can read them: that is not the same as none.
+        let list = runtimes.storage_folder.join("overlay-containers/containers.json");
+        std::fs::create_dir_all(list.parent().unwrap()).unwrap();
+        writ_host::durable::replace(&list, format!("[{{\"id\": \"{ID}\"}}]").as_bytes(), 0o600).unwrap();
+        let containers = Containers::new(runtimes);
+        let podman = format!("/machine.slice/libpod-{ID}.scope");
+        assert!(containers.labels(&podman).unwrap_err().contains("does not say"));
+        let rootless = format!("/user.slice/user-7.slice/user@7.service/user.slice/libpod-{ID}.scope");
+        for none in ["/system.slice/coder.service", rootless.as_str()] {
+            assert_eq!(containers.labels(none), Ok(None));
+        }
     }
 
     #[test]

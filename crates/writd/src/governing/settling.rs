@@ -18,7 +18,7 @@ use writ_core::{AgentName, Process, Reason, RunTag, Timestamp};
 use writ_gate::{Cause, Delegation, Human, Identify, Session, SessionFacts};
 use writ_session::{Agent, Attested, Confinement, Error, Live, OpenRequest, Peer, Wanted, matching, pinned};
 
-use super::{PATIENCE, TICK_US, lock, material, watch};
+use super::{PATIENCE, TICK_US, containers, follow, lock, material, watch};
 use crate::world::World;
 use crate::{admission, people, runs};
 
@@ -220,12 +220,19 @@ async fn assigned(world: &Arc<World>, held: Held) -> Result<RunTag, No> {
     if let Some(run) = standing(world, &held)? {
         return Ok(run);
     }
+    let in_doubt = || world.capture.governs_process(held.process.pid) == containers::doubt();
+    if in_doubt() {
+        follow(world).await.map_err(|error| No::failed(&format!("{error:#}")))?;
+        if in_doubt() {
+            return Err(No { keep: false, ..No::new(Reason::Unattested, "its container is not known yet") });
+        }
+    }
     let (held, parents) = barred(world, held)?;
     let Some(parent) = parents else { return looked_at(world, held, None).await };
     // Its run may be this one's: it comes first, and may be under way.
     let of_parent = match standing(world, &parent)? {
         Some(run) => Some(run),
-        None if world.capture.subtree_of(parent.process.pid).is_some() => match flight(world, parent) {
+        None if world.capture.governs_process(parent.process.pid).is_some() => match flight(world, parent) {
             Some(flight) => flight.await.ok(),
             None => return Err(No { keep: false, ..No::new(Reason::Busy, "too many wait") }),
         },

@@ -1,8 +1,8 @@
-//! Which cgroups the `[[govern]]` blocks come to, and keeping them governed.
+//! Which cgroups and programs the `[[govern]]` blocks come to, and keeping them governed.
 //!
 //! A unit or slice is a folder below the root's slices: what a user's manager or a service makes below itself is not its.
-//! Where blocks overlap, the outermost one governs. A cgroup that is not there yet is looked for again every second; what
-//! starts in it is open until then, and its connections are cut when it is governed.
+//! Where blocks overlap, the outermost one governs. The kernel is told the names of all, so that what is not there yet is
+//! governed from the moment it is made; what is there already is looked for here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -10,34 +10,36 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest;
-use writ_capture::{GovernId, Subtree};
+use writ_capture::{Awaited, GovernId, Subtree};
 use writ_core::config::Problems;
-use writ_core::{AgentName, Process};
-use writ_session::{Agent, Governed};
+use writ_session::{Govern, Governed};
 
-use super::{lock, provide};
+use super::{containers, lock, provide};
 use crate::configuration::Configuration;
 use crate::world::World;
 
-/// What was last said of subtrees, and for which configuration authorities were provided.
+/// What was last said of blocks, and for which configuration authorities were provided.
 #[derive(Default)]
 pub(super) struct Known {
-    /// Held while subtrees are governed or let go.
+    /// Held while something is governed or let go.
     following: Mutex<()>,
     said: Mutex<HashMap<GovernId, String>>,
     provided: Mutex<Option<String>>,
+    pub(super) containers: containers::Known,
 }
 
-/// Blocks whose processes no cgroup tells: saying so beats governing nothing.
-pub(crate) fn refuse_unresolvable(agents: &BTreeMap<AgentName, Arc<Agent>>, problems: &mut Problems) {
-    for block in agents.values().flat_map(|agent| &agent.govern) {
-        let what = match block.processes {
-            Governed::Cgroup(_) | Governed::Unit(_) | Governed::Slice(_) => continue,
-            Governed::ContainerLabel { .. } => "containers cannot be governed by their labels yet",
-            Governed::Program(_) => "processes cannot be governed by their program yet",
-        };
-        let hint = "name the `cgroup`, `unit` or `slice` that they are in";
-        problems.push(block.place.clone(), what, Some(hint.to_owned()));
+/// The blocks that are meant, by the name that the kernel knows them by.
+pub(super) type Wanted = BTreeMap<GovernId, Governed>;
+
+/// A script is executed by its interpreter, which is what the kernel sees: saying so beats governing nothing.
+pub(crate) fn refuse_scripts<'b>(blocks: impl IntoIterator<Item = &'b Govern>, problems: &mut Problems) {
+    for block in blocks {
+        let Governed::Program(path) = &block.processes else { continue };
+        if fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"#!")) {
+            let hint = "name the `cgroup`, `unit` or `slice` that it runs in";
+            let what = "it is a script, and the kernel executes its interpreter";
+            problems.push(block.place.clone(), what, Some(hint.to_owned()));
+        }
     }
 }
 
@@ -47,28 +49,19 @@ pub(crate) async fn follow(world: &Arc<World>) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || {
         let _one_at_a_time = lock(&shared.governing.subtrees.following);
         let configuration = shared.configuration.load_full();
-        let wanted = wanted(&configuration);
-        let provided = provide_all(&shared, &configuration, !wanted.is_empty());
-        apply(&shared, &wanted);
-        provided
+        let wanted = wanted(&shared.settings.govern, &configuration);
+        let is_new = provide_all(&shared, &configuration, !wanted.is_empty())?;
+        apply(&shared, &wanted, is_new)
     })
     .await?
 }
 
-/// The processes of all governed subtrees.
-pub(super) fn processes(world: &World) -> Vec<Process> {
-    let _one_at_a_time = lock(&world.governing.subtrees.following);
-    let subtrees = world.capture.governed().into_iter().filter(|subtree| subtree.present);
-    // Governed again, each is looked at again.
-    let again = subtrees.filter_map(|subtree| world.capture.govern(&subtree.path, subtree.id).ok());
-    again.flat_map(|governed| governed.processes).collect()
-}
-
-/// Every agent that a governed process may turn out to be has an authority. Once for each configuration.
-fn provide_all(world: &World, configuration: &Configuration, any: bool) -> anyhow::Result<()> {
+/// Every agent that a governed process may turn out to be has an authority. Once for each configuration: whether this is a
+/// new one.
+fn provide_all(world: &World, configuration: &Configuration, any: bool) -> anyhow::Result<bool> {
     let mut provided = lock(&world.governing.subtrees.provided);
     if !any || provided.as_ref() == Some(&configuration.digest) {
-        return Ok(());
+        return Ok(false);
     }
     // What was refused before may be an agent now.
     world.governing.desk.forget();
@@ -76,56 +69,101 @@ fn provide_all(world: &World, configuration: &Configuration, any: bool) -> anyho
         provide(world, agent)?;
     }
     *provided = Some(configuration.digest.clone());
-    Ok(())
+    Ok(true)
 }
 
-fn wanted(configuration: &Configuration) -> BTreeMap<GovernId, Governed> {
-    let blocks = configuration.agents.values().flat_map(|agent| &agent.govern);
+fn wanted(settings: &[Govern], configuration: &Configuration) -> Wanted {
+    let blocks = configuration.agents.values().flat_map(|agent| &agent.govern).chain(settings);
     blocks.filter_map(|block| Some((id(&block.processes)?, block.processes.clone()))).collect()
 }
 
-fn apply(world: &Arc<World>, wanted: &BTreeMap<GovernId, Governed>) {
-    let found = wanted.iter().filter_map(|(id, processes)| {
-        let path = resolve(world.capture.hierarchy(), processes);
-        if path.is_none() {
-            say(world, *id, || format!("{} is not there yet", Named(processes)));
-        }
-        Some((path?, *id))
-    });
+fn apply(world: &Arc<World>, wanted: &Wanted, is_new: bool) -> anyhow::Result<()> {
+    let capture = &world.capture;
+    let doubt = wanted.values().any(Governed::is_of_containers).then(containers::doubt).flatten();
+    // Before it is looked for what is there: nothing falls in between.
+    let awaited: Vec<_> = wanted.iter().flat_map(|(id, processes)| awaited(processes, *id)).collect();
+    capture.await_cgroups(&awaited, doubt)?;
+
+    let found =
+        wanted.iter().filter_map(|(id, processes)| Some((resolve(capture.hierarchy(), processes)?, *id)));
     let outer = outermost(found.collect());
-    let standing = world.capture.governed();
-    for subtree in standing.iter().filter(|subtree| !stays(subtree, wanted, &outer)) {
-        match world.capture.ungovern(subtree.id) {
-            Ok(()) => tracing::info!(target: "writ::govern", path = %subtree.path.display(), "let go"),
-            Err(error) => say(world, subtree.id, || format!("it cannot be let go: {error}")),
-        }
-        lock(&world.governing.subtrees.said).remove(&subtree.id);
+    let standing = capture.governed();
+    for subtree in standing.iter().filter(|subtree| !stays(subtree, wanted, (&outer, doubt))) {
+        let others = standing.iter().any(|other| other.id == subtree.id && other.path != subtree.path);
+        let done = if others { capture.let_go(&subtree.path) } else { capture.ungovern(subtree.id) };
+        told_gone(world, subtree.id, &subtree.path, done);
     }
-    for (path, id) in outer {
-        if standing.iter().any(|subtree| subtree.id == id && subtree.present && subtree.path == path) {
-            continue;
+    for (path, id) in &outer {
+        if is_new || !standing.iter().any(|subtree| subtree.id == *id && subtree.path == *path) {
+            govern(world, path, *id);
         }
-        match world.capture.govern(&path, id) {
-            Ok(governed) => {
-                lock(&world.governing.subtrees.said).remove(&id);
-                let (cut, left) = (governed.connections.cut, governed.connections.left.len());
+    }
+    for id in capture.programs().into_iter().filter(|id| !wanted.contains_key(id)) {
+        told_gone(world, id, Path::new("a program"), capture.ungovern(id));
+    }
+    for (id, processes) in wanted {
+        if let Governed::Program(path) = processes {
+            told(world, *id, path, capture.govern_program(path, *id));
+        }
+    }
+    if doubt.is_some() {
+        containers::look(world, wanted, &outer, is_new);
+    }
+    Ok(())
+}
+
+/// Governs a cgroup that is there.
+pub(super) fn govern(world: &Arc<World>, path: &Path, id: GovernId) {
+    told(world, id, path, world.capture.govern(path, id));
+}
+
+/// What came of it; whoever was there is looked at.
+fn told(
+    world: &Arc<World>,
+    id: GovernId,
+    path: &Path,
+    governed: Result<writ_capture::Governed, writ_capture::Error>,
+) {
+    match governed {
+        Ok(governed) => {
+            lock(&world.governing.subtrees.said).remove(&id);
+            let (cut, left) = (governed.connections.cut, governed.connections.left.len());
+            if !governed.processes.is_empty() || cut > 0 {
                 tracing::info!(target: "writ::govern", path = %path.display(), cut, left, "governed");
-                super::look_at_all(world, governed.processes);
             }
-            Err(error) => say(world, id, || format!("{} cannot be governed: {error}", path.display())),
+            super::look_at_all(world, governed.processes);
         }
+        Err(error) => say(world, id, || format!("{} cannot be governed: {error}", path.display())),
     }
 }
 
-/// Whether a subtree may stay as it is: it is where its block is, or was there and may come back.
-fn stays(subtree: &Subtree, wanted: &BTreeMap<GovernId, Governed>, outer: &[(PathBuf, GovernId)]) -> bool {
-    let meant = outer.iter().find(|(_, id)| *id == subtree.id);
-    let covered = outer.iter().any(|(path, _)| subtree.path.starts_with(path));
-    meant.map_or_else(|| wanted.contains_key(&subtree.id) && !covered, |(path, _)| *path == subtree.path)
+fn told_gone(world: &World, id: GovernId, path: &Path, done: Result<(), writ_capture::Error>) {
+    match done {
+        Ok(()) => tracing::info!(target: "writ::govern", path = %path.display(), "let go"),
+        Err(error) => say(world, id, || format!("{} cannot be let go: {error}", path.display())),
+    }
+    lock(&world.governing.subtrees.said).remove(&id);
+}
+
+/// Whether a subtree may stay as it is: it is what its block means. A container stays what it is, unless a block that governs
+/// what is around it covers it.
+fn stays(
+    subtree: &Subtree,
+    wanted: &Wanted,
+    (outer, doubt): (&[(PathBuf, GovernId)], Option<GovernId>),
+) -> bool {
+    let is_meant = outer.iter().any(|(path, id)| *path == subtree.path && *id == subtree.id);
+    let is_container =
+        Some(subtree.id) == doubt || wanted.get(&subtree.id).is_some_and(Governed::is_of_containers);
+    is_meant || is_container && !covered(&subtree.path, outer)
+}
+
+pub(super) fn covered(path: &Path, outer: &[(PathBuf, GovernId)]) -> bool {
+    outer.iter().any(|(above, _)| path.starts_with(above))
 }
 
 /// Says something once, until it is something else.
-fn say(world: &World, id: GovernId, text: impl FnOnce() -> String) {
+pub(super) fn say(world: &World, id: GovernId, text: impl FnOnce() -> String) {
     let text = text();
     let before = lock(&world.governing.subtrees.said).insert(id, text.clone());
     if before.as_ref() != Some(&text) {
@@ -138,7 +176,7 @@ fn outermost(mut found: Vec<(PathBuf, GovernId)>) -> Vec<(PathBuf, GovernId)> {
     found.sort();
     let mut outer: Vec<(PathBuf, GovernId)> = Vec::new();
     for (path, id) in found {
-        if !outer.iter().any(|(above, _)| path.starts_with(above)) {
+        if !covered(&path, &outer) {
             outer.push((path, id));
         }
     }
@@ -147,23 +185,27 @@ fn outermost(mut found: Vec<(PathBuf, GovernId)>) -> Vec<(PathBuf, GovernId)> {
 
 /// A block's name to the kernel: the same after every restart, as it comes from what the block says.
 fn id(processes: &Governed) -> Option<GovernId> {
-    let named = digest::digest(&digest::SHA256, Named(processes).to_string().as_bytes());
-    // Zero means no subtree.
-    GovernId::new(u32::from_be_bytes(*named.as_ref().first_chunk()?).max(1))
+    let named = digest::digest(&digest::SHA256, processes.to_string().as_bytes());
+    let number = u32::from_be_bytes(*named.as_ref().first_chunk()?) & containers::BLOCKS;
+    // Zero means that nothing governs.
+    let of_cgroups = GovernId::new(number.max(1));
+    if matches!(processes, Governed::Program(_)) { GovernId::of_program(number) } else { of_cgroups }
 }
 
-struct Named<'a>(&'a Governed);
-
-impl std::fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Governed::Cgroup(path) => write!(f, "cgroup {}", path.display()),
-            Governed::Unit(name) => write!(f, "unit {name}"),
-            Governed::Slice(name) => write!(f, "slice {name}"),
-            Governed::ContainerLabel { name, value } => write!(f, "container label {name}={value}"),
-            Governed::Program(path) => write!(f, "program {}", path.display()),
+/// What the kernel is told of a block.
+fn awaited(processes: &Governed, id: GovernId) -> Vec<(Awaited, GovernId)> {
+    match processes {
+        Governed::Cgroup(path) => vec![(Awaited::Path(path.clone()), id)],
+        Governed::Unit(name) | Governed::Slice(name) => {
+            names(name).map(|name| (Awaited::Unit(name), id)).into()
         }
+        Governed::ContainerLabel { .. } | Governed::Program(_) => Vec::new(),
     }
+}
+
+/// systemd puts `_` before names that mean something to the kernel.
+fn names(unit: &str) -> [String; 2] {
+    [unit.to_owned(), format!("_{unit}")]
 }
 
 fn resolve(hierarchy: &Path, processes: &Governed) -> Option<PathBuf> {
@@ -179,8 +221,8 @@ fn resolve(hierarchy: &Path, processes: &Governed) -> Option<PathBuf> {
 fn below_slices(hierarchy: &Path, name: &str) -> Option<PathBuf> {
     let mut left = vec![hierarchy.to_owned()];
     while let Some(folder) = left.pop() {
-        let here = [folder.join(name), folder.join(format!("_{name}"))];
-        if let Some(found) = here.into_iter().find(|path| path.is_dir()) {
+        if let Some(found) = names(name).map(|name| folder.join(name)).into_iter().find(|path| path.is_dir())
+        {
             return Some(found);
         }
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -221,6 +263,8 @@ mod tests {
         assert_eq!(unit("a.service"), unit("a.service"));
         assert_ne!(unit("a.service"), unit("b.service"));
         assert_ne!(unit("a.slice"), id(&Governed::Slice("a.slice".to_owned())));
+        let program = id(&Governed::Program("/a".into())).unwrap();
+        assert!(program.is_program() && !unit("a.service").unwrap().is_program());
     }
 
     #[test]
@@ -230,12 +274,19 @@ mod tests {
         let found = found.map(|(path, id)| (PathBuf::from(path), id)).to_vec();
         let outer = outermost(found);
         assert_eq!(outer, [(PathBuf::from("/a"), ids[1]), (PathBuf::from("/ab"), ids[2])]);
-        let wanted: BTreeMap<_, _> = ids.map(|id| (id, Governed::Cgroup("/".into()))).into();
-        let standing = |path: &str, id| Subtree { id, path: path.into(), present: true };
-        assert!(stays(&standing("/a", ids[1]), &wanted, &outer));
-        assert!(!stays(&standing("/a/b", ids[0]), &wanted, &outer), "covered by now");
-        assert!(!stays(&standing("/elsewhere", ids[1]), &wanted, &outer), "its block means another place");
-        assert!(stays(&standing("/gone", ids[0]), &wanted, &[]), "not there now, and still meant");
-        assert!(!stays(&standing("/gone", ids[0]), &BTreeMap::new(), &[]));
+        let wanted: Wanted = ids.map(|id| (id, Governed::Cgroup("/".into()))).into();
+        let label = Governed::ContainerLabel { name: "team".to_owned(), value: "a".to_owned() };
+        let (container, doubt) = (id(&label).unwrap(), containers::doubt());
+        let wanted: Wanted = wanted.into_iter().chain([(container, label)]).collect();
+        let stays = |path: &str, id| {
+            let subtree = Subtree { id, path: path.into() };
+            stays(&subtree, &wanted, (&outer, doubt))
+        };
+        assert!(stays("/a", ids[1]));
+        assert!(!stays("/a/b", ids[0]), "covered by now");
+        assert!(!stays("/elsewhere", ids[1]), "its block means another place");
+        assert!(stays("/c", container) && stays("/c", doubt.unwrap()));
+        assert!(!stays("/a/c", container), "covered by what is around it");
+        assert!(!stays("/c", GovernId::new(9).unwrap()), "of a block that is gone");
     }
 }

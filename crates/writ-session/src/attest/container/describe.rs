@@ -21,7 +21,8 @@ pub(super) struct Description {
     pub(super) image_id: Option<String>,
     /// `sha256:` and hex, each.
     pub(super) digests: Vec<String>,
-    pub(super) labels: BTreeMap<String, String>,
+    /// `None` if they are kept where they cannot be read.
+    pub(super) labels: Option<BTreeMap<String, String>>,
 }
 
 /// Asks the runtime that made the container. An error says what was missing, without any value.
@@ -38,20 +39,16 @@ pub(super) fn ask(runtimes: &Runtimes, place: &Place) -> Result<Description, Str
     described.ok_or_else(|| format!("{} does not answer for its container", place.runtime.as_str()))
 }
 
-/// Docker Engine API, `ContainerInspect` and `ImageInspect`; Podman speaks it too.
+/// Docker Engine API, `ContainerList` and `ImageInspect`; Podman speaks it too. Docker lists a container while it is being
+/// started; `ContainerInspect` would wait until it was.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Inspected {
+struct Listed {
     id: String,
-    name: String,
-    image: String,
-    config: InspectedConfig,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct InspectedConfig {
+    names: Vec<String>,
     image: Option<String>,
+    #[serde(rename = "ImageID")]
+    image_id: String,
     labels: Option<BTreeMap<String, String>>,
 }
 
@@ -63,20 +60,20 @@ struct InspectedImage {
 
 fn engine(socket: &Path, id: &str) -> Option<Description> {
     let server = Server::Unix(socket.to_owned());
-    let container: Inspected = http::get_json(&server, &format!("/containers/{id}/json"), None).ok()?;
-    if container.id != id {
-        return None;
-    }
-    let image_id = prefixed(&container.image);
+    // {"id":["..."]}, where a prefix of the id would do as well.
+    let question = format!("/containers/json?all=true&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
+    let listed: Vec<Listed> = http::get_json(&server, &question, None).ok()?;
+    let container = listed.into_iter().find(|container| container.id == id)?;
+    let image_id = prefixed(&container.image_id);
     let image: Option<InspectedImage> =
         http::get_json(&server, &format!("/images/{image_id}/json"), None).ok();
     let digests = image.and_then(|image| image.repo_digests).unwrap_or_default();
     Some(Description {
-        name: Some(container.name.trim_start_matches('/').to_owned()),
-        image: container.config.image,
+        name: container.names.first().map(|name| name.trim_start_matches('/').to_owned()),
+        image: container.image,
         image_id: Some(image_id),
         digests: digests.iter().filter_map(|reference| digest_of(reference)).collect(),
-        labels: container.config.labels.unwrap_or_default(),
+        labels: Some(container.labels.unwrap_or_default()),
     })
 }
 
@@ -88,7 +85,14 @@ struct DockerFile {
     id: String,
     name: String,
     image: String,
-    config: InspectedConfig,
+    config: DockerConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerConfig {
+    image: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -113,7 +117,7 @@ fn docker_files(folder: &Path, id: &str) -> Option<Description> {
         image: file.config.image,
         digests: digests.collect(),
         image_id: Some(image_id),
-        labels: file.config.labels.unwrap_or_default(),
+        labels: Some(file.config.labels.unwrap_or_default()),
     })
 }
 
@@ -157,7 +161,7 @@ fn storage(runtimes: &Runtimes, id: &str) -> Option<Description> {
     let references = image.iter().flat_map(|image| image.names.iter().flatten());
     let mut digests: Vec<String> = references.filter_map(|name| digest_of(name)).collect();
     digests.extend(image.and_then(|image| image.digest.clone()));
-    // CRI-O keeps labels with the container's specification.
+    // CRI-O keeps labels with the container's specification, Podman in a database of its own.
     let spec: Option<Spec> = [kept, run]
         .iter()
         .find_map(|at| read_json(&at.join(format!("overlay-containers/{id}/userdata/config.json"))));
@@ -168,7 +172,7 @@ fn storage(runtimes: &Runtimes, id: &str) -> Option<Description> {
         image: image_name.or_else(|| image?.names.as_ref()?.first().cloned()),
         image_id: container.image.as_deref().map(prefixed),
         digests,
-        labels: labels.unwrap_or_default(),
+        labels,
     })
 }
 
@@ -194,7 +198,7 @@ fn containerd(folder: &Path, id: &str) -> Option<Description> {
         digests: image.as_deref().and_then(digest_of).into_iter().collect(),
         image,
         image_id: None,
-        labels: spec.annotations,
+        labels: Some(spec.annotations),
     })
 }
 
@@ -239,18 +243,21 @@ pub(super) mod tests {
         }
     }
 
-    /// Answers for one container and its image as Docker 27 does (parts that are not read left out), then ends. Gives
-    /// how many questions there were.
+    /// Answers for one container and its image as Docker does (parts that are not read left out), then ends. Gives how many
+    /// questions there were.
     pub(crate) fn docker(socket: &Path) -> JoinHandle<usize> {
         let image = format!("sha256:{}", "1".repeat(64));
-        let container = serde_json::json!({
-            "Id": ID, "Created": "2026-01-01T00:00:00Z", "Name": "/coder", "Image": image, "State": {"Pid": 1},
-            "Config": {"Image": "registry.example/coder:1", "Labels": {"team": "platform"}},
-        });
+        let container = serde_json::json!([{
+            "Id": ID, "Created": 1_767_225_600, "Names": ["/coder"], "ImageID": image, "State": "created",
+            "Image": "registry.example/coder:1", "Labels": {"team": "platform"},
+        }]);
         let digest = format!("registry.example/coder@sha256:{}", "2".repeat(64));
         let about = serde_json::json!({"Id": image, "RepoDigests": [digest]});
         let answers = [
-            (format!("GET /containers/{ID}/json "), container.to_string()),
+            (
+                format!("GET /containers/json?all=true&filters=%7B%22id%22%3A%5B%22{ID}%22%5D%7D "),
+                container.to_string(),
+            ),
             (format!("GET /images/{image}/json "), about.to_string()),
         ];
         let listener = UnixListener::bind(socket).unwrap();
@@ -325,7 +332,7 @@ pub(super) mod tests {
             assert_eq!(described.image.as_deref(), Some("localhost/coder:1"));
             assert_eq!(described.image_id, Some(format!("sha256:{image}")));
             assert_eq!(described.digests, std::slice::from_ref(&digest));
-            assert_eq!(described.labels["app"], "coder");
+            assert_eq!(described.labels.unwrap()["app"], "coder");
         }
     }
 
