@@ -3,95 +3,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use writ_e2e::World;
+use writ_e2e::place::{CURL, Place, governing};
 use writ_testkit::{AGENT_UID, Host, wait};
 
-const CURL: &str = "/usr/bin/curl";
 const ISSUES: &str = "https://forge.test/api/repos/acme/site/issues";
-
-/// A cgroup in a slice of the test's own; whoever is left in the slice ends with it.
-struct Place(PathBuf);
-
-impl Place {
-    fn make(slice: &str) -> Self {
-        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let of_line = |line: &str| {
-            let (left, right) = line.split_once(" - ")?;
-            right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from)).flatten()
-        };
-        let slice = text.lines().find_map(of_line).unwrap().join(slice);
-        fs::create_dir(&slice).unwrap();
-        let place = Self(slice.join("place"));
-        fs::create_dir(&place.0).unwrap();
-        place
-    }
-
-    fn slice(&self) -> &Path {
-        self.0.parent().unwrap()
-    }
-
-    /// The slice as the kernel names it.
-    fn watch(&self) -> String {
-        format!("/{}", self.slice().file_name().unwrap().to_str().unwrap())
-    }
-
-    /// Another cgroup in the slice. It ends with it, or is removed here.
-    fn beside(&self, name: &str) -> Beside<'_> {
-        let folder = self.slice().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        Beside(Self(folder), PhantomData)
-    }
-
-    /// As a service manager starts it: root enters the cgroup, then becomes the user, then the program.
-    fn command(&self, host: &Host, argv: &[&str]) -> Command {
-        let script = "echo $$ > \"$0/cgroup.procs\"; exec setpriv --reuid \"$1\" --regid \"$1\" --clear-groups -- \"${@:2}\"";
-        let mut command = Command::new("bash");
-        command.args(["-c", script]).arg(&self.0).arg(AGENT_UID.to_string()).args(argv);
-        command.env("CURL_CA_BUNDLE", host.path("run/writ/agents/worker/bundle.pem"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
-        command
-    }
-
-    fn run(&self, host: &Host, argv: &[&str]) -> Output {
-        self.command(host, argv).output().unwrap()
-    }
-
-    /// A curl that runs and asks for nothing until it is told.
-    fn waiting(&self, host: &Host) -> Child {
-        let mut command = self.command(host, &[CURL, "-sS", "--max-time", "20", "-K", "-"]);
-        let child = command.stdin(Stdio::piped()).spawn().unwrap();
-        let exe = PathBuf::from(format!("/proc/{}/exe", child.id()));
-        let is_curl = || fs::read_link(&exe).is_ok_and(|path| path == Path::new(CURL)).then_some(());
-        wait::until("curl runs", is_curl);
-        child
-    }
-}
-
-/// Lives shorter than the slice that it is in.
-struct Beside<'a>(Place, PhantomData<&'a Place>);
-
-impl std::ops::Deref for Beside<'_> {
-    type Target = Place;
-
-    fn deref(&self) -> &Place {
-        &self.0
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Ok(mut kill) = fs::File::options().write(true).open(self.0.join("cgroup.kill")) else { return };
-        drop(kill.write_all(b"1"));
-        wait::until("an empty cgroup", || fs::remove_dir(&self.0).ok());
-        // The last one in it takes it along.
-        drop(fs::remove_dir(self.slice()));
-    }
-}
 
 fn told(mut child: Child) -> String {
     child.stdin.take().unwrap().write_all(format!("url = \"{ISSUES}\"\n").as_bytes()).unwrap();
@@ -115,23 +35,6 @@ fn configured(test: &str, place: &Place, before: impl FnOnce(&Host)) -> Option<W
     })
 }
 
-/// A host that may govern what is in the slice, whose agent `worker` may read.
-fn governing(test: &str, place: &Place, before: impl FnOnce(&Host)) -> Option<World> {
-    World::configured(test, |host| {
-        let settings =
-            format!("[capture]\ncgroup = \"{}\"\nwatch = \"{}\"\n", host.cgroup_name(), place.watch());
-        host.configure("writd.toml", &settings);
-        host.configure("policies/worker.cedar", "@id(\"worker-reads\")\npermit (principal == Writ::Agent::\"worker\", action in Writ::Action::\"read\", resource);\n");
-        before(host);
-    })
-}
-
-fn place(test: &str) -> Option<Place> {
-    rustix::process::geteuid()
-        .is_root()
-        .then(|| Place::make(&format!("writ-govern-{test}-{}.slice", std::process::id())))
-}
-
 fn of_pid(records: &[Value], pid: u32) -> Vec<&Value> {
     records.iter().filter(|record| record["process"]["pid"] == pid).collect()
 }
@@ -139,7 +42,7 @@ fn of_pid(records: &[Value], pid: u32) -> Vec<&Value> {
 #[test]
 fn a_program_that_nobody_launched_acts_as_its_agent_and_another_one_gets_nothing() {
     let test = "a_program_that_nobody_launched_acts_as_its_agent_and_another_one_gets_nothing";
-    let Some(place) = place("first") else { return };
+    let Some(place) = Place::new("first") else { return };
     let Some(world) = configured(test, &place, |_| {}) else { return };
     let curl = place.command(&world.host, &[CURL, "-sS", ISSUES]).spawn().unwrap();
     let pid = curl.id();
@@ -192,7 +95,7 @@ fn a_program_that_nobody_launched_acts_as_its_agent_and_another_one_gets_nothing
 #[test]
 fn who_was_there_before_is_governed_and_goes_on_over_a_restart() {
     let test = "who_was_there_before_is_governed_and_goes_on_over_a_restart";
-    let Some(place) = place("before") else { return };
+    let Some(place) = Place::new("before") else { return };
     let mut early = None;
     let Some(mut world) = configured(test, &place, |host| {
         early = Some((place.waiting(host), place.waiting(host)));
@@ -220,7 +123,7 @@ fn who_was_there_before_is_governed_and_goes_on_over_a_restart() {
 #[test]
 fn a_child_from_before_belongs_to_the_run_of_its_parent() {
     let test = "a_child_from_before_belongs_to_the_run_of_its_parent";
-    let Some(place) = place("family") else { return };
+    let Some(place) = Place::new("family") else { return };
     let mut shell = None;
     let Some(world) = configured(test, &place, |host| {
         let worker = host.path("etc/writ/agents/worker.toml");
@@ -251,7 +154,7 @@ fn a_child_from_before_belongs_to_the_run_of_its_parent() {
 #[test]
 fn a_run_that_was_revoked_is_not_given_again() {
     let test = "a_run_that_was_revoked_is_not_given_again";
-    let Some(place) = place("revoked") else { return };
+    let Some(place) = Place::new("revoked") else { return };
     let Some(mut world) = configured(test, &place, |_| {}) else { return };
     let (waiting, later) = (place.waiting(&world.host), place.waiting(&world.host));
     let is_of = |child: &Child| {
@@ -281,7 +184,7 @@ fn a_run_that_was_revoked_is_not_given_again() {
 #[test]
 fn outside_the_subtree_nothing_is_touched_and_letting_go_opens_it_again() {
     let test = "outside_the_subtree_nothing_is_touched_and_letting_go_opens_it_again";
-    let Some(place) = place("inside") else { return };
+    let Some(place) = Place::new("inside") else { return };
     let other = place.beside("outside");
     let Some(world) = configured(test, &place, |_| {}) else { return };
     let forge = format!("https://{}/api/health", world.forge.address());
@@ -315,7 +218,7 @@ fn argv<'a>(program: &'a str, more: &'a [String]) -> Vec<&'a str> {
 #[test]
 fn a_program_is_governed_wherever_it_is_executed() {
     let test = "a_program_is_governed_wherever_it_is_executed";
-    let Some(place) = place("program") else { return };
+    let Some(place) = Place::new("program") else { return };
     let mut program = None;
     let Some(world) = governing(test, &place, |host| {
         let coder = another_curl(host, "coder");
@@ -332,7 +235,7 @@ fn a_program_is_governed_wherever_it_is_executed() {
     let program = program.unwrap();
     let coder = program.to_str().unwrap();
     let elsewhere = place.beside("anywhere");
-    for place in [&place, &elsewhere.0] {
+    for place in [&place, &*elsewhere] {
         assert_eq!(said(&place.run(&world.host, &[coder, "-sS", ISSUES])).trim(), "[]");
         assert_ne!(said(&place.run(&world.host, &argv(coder, &direct(&world)))), "200");
         assert_eq!(said(&place.run(&world.host, &argv(CURL, &direct(&world)))), "200", "another program");
@@ -348,7 +251,7 @@ fn a_program_is_governed_wherever_it_is_executed() {
 #[test]
 fn a_unit_that_starts_again_is_governed_from_its_first_moment() {
     let test = "a_unit_that_starts_again_is_governed_from_its_first_moment";
-    let Some(place) = place("unit") else { return };
+    let Some(place) = Place::new("unit") else { return };
     let Some(world) = governing(test, &place, |host| {
         let unit = "[[govern]]\nprocesses = { unit = \"coder.service\" }\n";
         let worker = format!("owner = \"x\"\n[[match]]\nselectors = [\"exe:path:{CURL}\"]\n{unit}");
@@ -371,7 +274,7 @@ fn a_unit_that_starts_again_is_governed_from_its_first_moment() {
 #[test]
 fn a_script_cannot_be_governed_as_a_program_and_that_is_said() {
     let test = "a_script_cannot_be_governed_as_a_program_and_that_is_said";
-    let Some(place) = place("script") else { return };
+    let Some(place) = Place::new("script") else { return };
     let Some(world) = configured(test, &place, |_| {}) else { return };
     let script = world.host.path("agent.py");
     fs::write(&script, "#!/usr/bin/python3\n").unwrap();
