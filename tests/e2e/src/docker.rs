@@ -122,14 +122,7 @@ impl Drop for Docker {
         drop(kill.and_then(|mut kill| kill.write_all(b"1")));
         drop(self.daemon.wait());
         for below in ["docker", "managers"] {
-            remove(&self.slice.join(below));
+            crate::place::remove(&self.slice.join(below));
         }
     }
-}
-
-/// Removes a cgroup with those in it, once they are empty.
-fn remove(folder: &Path) {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.is_dir()).for_each(|path| remove(&path));
-    wait::until("an empty cgroup", || (fs::remove_dir(folder).is_ok() || !folder.exists()).then_some(()));
 }

@@ -6,6 +6,7 @@
 pub mod docker;
 pub mod place;
 pub mod provider;
+pub mod systemd;
 
 use std::path::{Path, PathBuf};
 

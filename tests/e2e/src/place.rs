@@ -110,3 +110,13 @@ impl Drop for Place {
         drop(fs::remove_dir(self.slice()));
     }
 }
+
+/// Removes a cgroup with those in it, once they are empty.
+///
+/// # Panics
+/// If they do not get empty.
+pub fn remove(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.is_dir()).for_each(|path| remove(&path));
+    wait::until("an empty cgroup", || (fs::remove_dir(folder).is_ok() || !folder.exists()).then_some(()));
+}

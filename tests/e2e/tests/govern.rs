@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use writ_e2e::World;
 use writ_e2e::place::{CURL, Place, governing};
+use writ_e2e::systemd::Systemd;
 use writ_testkit::{AGENT_UID, Host, wait};
 
 const ISSUES: &str = "https://forge.test/api/repos/acme/site/issues";
@@ -287,5 +288,47 @@ fn a_script_cannot_be_governed_as_a_program_and_that_is_said() {
     assert!(refused.contains("worker.toml:7") && refused.contains("executes its interpreter"), "{refused}");
     // What was in force still is.
     assert_eq!(said(&place.run(&world.host, &[CURL, "-sS", ISSUES])).trim(), "[]");
+    world.verify();
+}
+
+#[test]
+fn a_unit_of_a_real_service_manager_is_governed_at_each_start() {
+    let test = "a_unit_of_a_real_service_manager_is_governed_at_each_start";
+    let Some(place) = Place::new("systemd") else { return };
+    let mut systemd = None;
+    let Some(world) = governing(test, &place, |host| {
+        let unit = "[[govern]]\nprocesses = { unit = \"coder.service\" }\n";
+        let selectors = format!("\"exe:path:{CURL}\", \"systemd:unit:coder.service\"");
+        let worker = format!("owner = \"x\"\n[[match]]\nselectors = [{selectors}]\n{unit}");
+        host.configure("agents/worker.toml", &worker);
+        systemd = Some(Systemd::start(place.slice()));
+    }) else {
+        return;
+    };
+    let systemd = systemd.as_ref().unwrap();
+    let bundle = world.host.path("run/writ/agents/worker/bundle.pem");
+    let start = |name: &str, arguments: &str| {
+        let out = world.host.path(name);
+        let user = format!("setpriv --reuid {AGENT_UID} --regid {AGENT_UID} --clear-groups --");
+        let text = format!(
+            "[Service]\nType=oneshot\nEnvironment=CURL_CA_BUNDLE={}\nStandardOutput=truncate:{}\n\
+             ExecStart={user} {CURL} {arguments}\n",
+            bundle.display(),
+            out.display()
+        );
+        systemd.unit(name, &text);
+        systemd.control(["daemon-reload"]);
+        systemd.control(["start", name]);
+        fs::read_to_string(out).unwrap()
+    };
+    // A percent sign means something to systemd.
+    let past = direct(&world).join(" ").replace('%', "%%");
+    for _ in 0..3 {
+        assert_eq!(start("coder.service", &format!("-sS {ISSUES}")).trim(), "[]");
+        assert_ne!(start("coder.service", &past), "200");
+    }
+    assert_eq!(start("other.service", &past), "200", "another unit");
+    let opened = world.records("session.opened");
+    assert!(opened.iter().all(|record| record["actor"]["agent"] == "worker"), "{opened:?}");
     world.verify();
 }
