@@ -128,9 +128,11 @@ impl Capture {
         Assurance::Kernel
     }
 
-    /// The ports on loopback that taken connections and questions are led to.
+    /// The ports on loopback that taken connections and questions are led to, and on which somebody listens in the calling
+    /// thread's network.
     pub fn set_ports(&self, relay: u16, resolver: u16) -> Result<(), Error> {
-        update(&self.maps.settings, &0u32.to_ne_bytes(), &record::settings(relay, resolver), "the ports")
+        update(&self.maps.settings, &0u32.to_ne_bytes(), &record::settings(relay, resolver), "the ports")?;
+        self.hear_here_only()
     }
 
     /// Makes these the destinations there are. What is new is added before what is gone is removed; what changes is
@@ -239,6 +241,11 @@ impl Capture {
     /// Where the hierarchy of control groups is mounted.
     pub fn hierarchy(&self) -> &Path {
         self.tree.mount()
+    }
+
+    /// The folder of the cgroup below which processes may be governed that Writ did not launch.
+    pub fn watched(&self) -> &Path {
+        &self.watched
     }
 
     /// Whether any process of the run is left.

@@ -89,6 +89,13 @@ pub enum Error {
         "processes that Writ did not launch cannot be governed from a cgroup namespace; hint: run writd in that of the host"
     )]
     CgroupNamespace,
+    /// A network namespace cannot be named.
+    #[error("the network of a process cannot be named")]
+    Network {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel's events cannot be waited for.
     #[error("the kernel's events cannot be waited for")]
     Events {

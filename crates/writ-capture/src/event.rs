@@ -26,6 +26,7 @@ const EXITED: u32 = 3;
 const LEFT_CGROUP: u32 = 4;
 const ENTERED: u32 = 5;
 const MADE: u32 = 6;
+const UNHEARD: u32 = 7;
 /// How often the ring buffer is read.
 const PERIOD: Duration = Duration::from_millis(20);
 /// Events that wait for the daemon; more are dropped and counted as lost.
@@ -92,6 +93,11 @@ pub enum KernelEvent {
     Entered {
         /// The subtree.
         subtree: GovernId,
+        /// The process.
+        process: Process,
+    },
+    /// It was led to the daemon in a network where nobody listens yet ([`Capture::hear`]). It goes on trying.
+    Unheard {
         /// The process.
         process: Process,
     },
@@ -176,6 +182,7 @@ fn known(event: Event) -> Option<KernelEvent> {
         EXECUTED => KernelEvent::Executed { who, process, parent, path },
         EXITED => KernelEvent::Exited { who, process },
         LEFT_CGROUP => KernelEvent::LeftCgroup { run: run?, process },
+        UNHEARD => KernelEvent::Unheard { process },
         MADE => KernelEvent::Changed { subtree: governed? },
         ENTERED => KernelEvent::Entered { subtree: governed?, process },
         _ => return None,

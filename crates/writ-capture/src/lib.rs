@@ -29,7 +29,7 @@ pub use diag::{Cut, Socket};
 pub use error::Error;
 pub use event::{Events, KernelEvent, Who};
 pub use govern::{GovernId, Governed, Subtree};
-pub use network::Network;
+pub use network::{Heard, Network};
 pub use probe::{Feature, probe};
 pub use record::Origin;
 pub use watch::Awaited;

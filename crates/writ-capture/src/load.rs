@@ -42,6 +42,7 @@ pub(crate) struct Maps {
     pub(crate) unix_allowed: MapHandle,
     pub(crate) settings: MapHandle,
     pub(crate) watches: MapHandle,
+    pub(crate) heard: MapHandle,
     pub(crate) awaited: MapHandle,
     pub(crate) programs: MapHandle,
     pub(crate) questions: MapHandle,
@@ -138,7 +139,7 @@ fn loaded<T>(
         questions,
         events
     );
-    pinned!(counters);
+    pinned!(counters, heard);
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.use_task_storage = u32::from(switches.task_storage);
         rodata.is_watch = u32::from(is_watch);
@@ -210,6 +211,7 @@ fn maps(of: &skeleton::WritMaps<'_>) -> libbpf_rs::Result<Maps> {
         unix_allowed: MapHandle::try_from(&of.unix_allowed)?,
         settings: MapHandle::try_from(&of.settings)?,
         watches: MapHandle::try_from(&of.watches)?,
+        heard: MapHandle::try_from(&of.heard)?,
         awaited: MapHandle::try_from(&of.awaited)?,
         programs: MapHandle::try_from(&of.programs)?,
         questions: MapHandle::try_from(&of.questions)?,

@@ -91,6 +91,24 @@ pub(crate) fn open_cgroup(mount: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd>
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// `SO_NETNS_COOKIE` (Linux 5.14): the number of the network that a socket is in.
+pub(crate) fn network_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0u64;
+    let mut length: libc::socklen_t = 8;
+    // SAFETY: both pointers are to live values of the sizes that the kernel is told.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if done == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A descriptor of our own for what libbpf shows by number, whose being readable can be awaited.
 pub(crate) fn duplicate_watched(fd: RawFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: no pointers; a number that is no descriptor is an error.

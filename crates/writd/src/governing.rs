@@ -240,6 +240,7 @@ pub(crate) fn notice(world: &Arc<World>, event: &KernelEvent) {
             cut_foreign(world, process.clone());
             look(world, process.clone());
         }
+        KernelEvent::Unheard { process } => look(world, process.clone()),
         KernelEvent::Changed { .. } => world.governing.changed.notify_one(),
         KernelEvent::Exited { who, process } => {
             world.governing.barred.forget(process);

@@ -78,7 +78,10 @@ fn evidence(world: &World, event: KernelEvent) -> Option<Event> {
             let actor = world.registry.of_run(run(who)?)?.session.actor();
             Some(ProcessExecuted { actor, exe: path, parent, process }.into())
         }
-        KernelEvent::Exited { .. } | KernelEvent::Entered { .. } | KernelEvent::Changed { .. } => None,
+        KernelEvent::Exited { .. }
+        | KernelEvent::Entered { .. }
+        | KernelEvent::Changed { .. }
+        | KernelEvent::Unheard { .. } => None,
         KernelEvent::LeftCgroup { run, process } => {
             tracing::error!(target: "writ::capture", pid = process.pid, "a governed process left its run's cgroup; it is ended");
             end(&process);

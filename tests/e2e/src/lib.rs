@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
+pub mod disk;
 pub mod docker;
 pub mod place;
 pub mod provider;

@@ -76,11 +76,21 @@ impl Provider {
     /// An access token (RFC 9068) for a human, signed with the provider's key.
     #[must_use]
     pub fn access_token(&self, user: &str, audience: &str) -> String {
+        self.access_token_for(user, audience, &json!({ "scope": "read" }))
+    }
+
+    /// The same with other claims in it; those that are null are left out.
+    #[must_use]
+    pub fn access_token_for(&self, user: &str, audience: &str, more: &Value) -> String {
         let now = unix_seconds();
-        let claims = json!({
+        let mut claims = json!({
             "iss": self.url, "sub": user, "aud": audience, "iat": now, "exp": now + 600, "jti": user,
-            "client_id": "app", "scope": "read", "groups": ["staff"], "name": user,
+            "client_id": "app", "groups": ["staff"], "name": user,
         });
+        let more = more.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+        for (name, value) in more {
+            claims[name] = value.clone();
+        }
         self.sign("RS256", &json!({ "typ": "at+jwt" }), &claims)
     }
 

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
 use writ_e2e::World;
+use writ_e2e::disk::{self, Ballast};
 use writ_testkit::wait;
 
 const ISSUES: &str = "https://forge.test/api/repos/acme/site/issues";
@@ -154,38 +155,14 @@ fn entries(folder: &std::path::Path) -> std::path::PathBuf {
 #[test]
 fn a_full_disk_refuses_actions_loses_nothing_and_heals() {
     let Some(mut world) = World::start("a_full_disk_refuses_actions_loses_nothing_and_heals") else { return };
-    world.host.stop();
-    // A small file system of its own below the evidence, seen by this thread's children only: room for two segments
-    // and their archive.
-    let evidence = world.host.path("var/lib/writ/evidence");
-    let copy = world.host.path("copy");
-    run("cp", &["-a", evidence.to_str().unwrap(), copy.to_str().unwrap()]);
-    #[expect(deprecated, reason = "the safe successor asks for a scope that a whole test is")]
-    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
-    run("mount", &["--make-rprivate", "/"]);
-    run("mount", &["-t", "tmpfs", "-o", "size=96m,mode=700", "tmpfs", evidence.to_str().unwrap()]);
-    run("sh", &["-c", &format!("cp -a {}/. {}", copy.display(), evidence.display())]);
-    world.host.start();
+    disk::shrink(&mut world);
     assert_eq!(world.host.run("coder", ["curl", "-sS", ISSUES]).ok(), "[]\n");
 
-    let ballast = evidence.join("ballast");
-    let filled =
-        Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", ballast.display())).output();
-    assert!(!filled.unwrap().status.success(), "the disk is full");
-    // Segments are preallocated, so it takes a while until one more is needed: less with long paths, which are recorded.
-    // Bounded; ends at the first refusal.
-    let long = format!("https://echo.test/debug/{}", "x".repeat(900));
     let before = world.forge.access_log().lines().count();
-    let script = format!(
-        "n=0; while [ $n -lt 400 ]; do n=$((n + 1)); \
-         case $(curl -sS -w '%{{http_code}}\\n' {} 2>&1) in *503*) echo refused; exit;; esac; done",
-        [long.as_str(); 40].join(" ")
-    );
-    let refused = world.host.run("coder", ["sh", "-c", &script]);
-    assert_eq!(refused.stdout, "refused\n", "actions are refused on a full disk: {refused:?}");
+    let ballast = Ballast::drop_in(&world);
     let reached = world.forge.access_log().lines().count() - before;
 
-    std::fs::remove_file(&ballast).unwrap();
+    ballast.remove();
     wait::until("service resumes", || {
         (world.host.run("coder", ["curl", "-sS", ISSUES]).stdout == "[]\n").then_some(())
     });
@@ -193,8 +170,4 @@ fn a_full_disk_refuses_actions_loses_nothing_and_heals() {
     assert!(closed > reached, "every request that reached the forge has its receipt: {closed} > {reached}");
     world.host.stop();
     world.verify();
-}
-
-fn run(program: &str, args: &[&str]) {
-    assert!(Command::new(program).args(args).status().unwrap().success(), "{program} {args:?}");
 }

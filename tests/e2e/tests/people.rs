@@ -2,13 +2,14 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use writ_e2e::disk::{self, Ballast};
 use writ_e2e::provider::{Provider, TRANSMITTER, unix_seconds};
 use writ_e2e::{World, repository};
-use writ_testkit::AGENT_UID;
+use writ_testkit::{AGENT_UID, wait};
 
 const ISSUES: &str = "https://forge.test/api/repos/acme/site/issues";
 /// The endpoints over TLS.
@@ -46,6 +47,12 @@ impl Corp {
 
     /// Signs the agents' user in from a device, as `user`; what `writ login` printed.
     fn sign_in(&self, user: &str) -> String {
+        let out = self.try_sign_in(user);
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn try_sign_in(&self, user: &str) -> Output {
         let mut login = self.world.host.as_user(["login", "--device"]);
         let mut login = login.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut asked = String::new();
@@ -53,9 +60,7 @@ impl Corp {
         let words: Vec<&str> = asked.split_whitespace().collect();
         let (url, code) = (words[2], words[7]);
         browse(&[url, user, code]);
-        let out = login.wait_with_output().unwrap();
-        assert!(out.status.success(), "{out:?}");
-        String::from_utf8(out.stdout).unwrap()
+        login.wait_with_output().unwrap()
     }
 
     fn human(&self, user: &str) -> String {
@@ -157,6 +162,25 @@ fn a_browser_signs_in_whoever_began_and_a_query_of_another_login_signs_in_nobody
     let out = child.wait_with_output().unwrap();
     assert!(!out.status.success());
     assert_eq!(corp.world.records("human.signed_in").len(), 1);
+    corp.world.verify();
+}
+
+#[test]
+fn a_sign_in_that_cannot_be_recorded_does_not_stand() {
+    let Some(mut corp) = Corp::start("a_sign_in_that_cannot_be_recorded_does_not_stand") else { return };
+    corp.sign_in("alice");
+    disk::shrink(&mut corp.world);
+    let ballast = Ballast::drop_in(&corp.world);
+    let out = corp.try_sign_in("alice");
+    assert!(!out.status.success(), "{out:?}");
+    ballast.remove();
+    let who = || corp.world.host.as_user(["whoami"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&who().stdout).contains("not signed in"), "{:?}", who());
+    let signed_in = || corp.world.records("human.signed_in").len();
+    assert_eq!(signed_in(), 1);
+    wait::until("there is room again", || corp.try_sign_in("alice").status.success().then_some(()));
+    assert!(signed_in() == 2 && String::from_utf8_lossy(&who().stdout).starts_with(&corp.human("alice")));
+    corp.world.host.stop();
     corp.world.verify();
 }
 
@@ -287,7 +311,16 @@ fn a_run_gets_tokens_for_its_human_that_others_can_check_and_that_die_with_the_s
     }
     let token = corp.provider.access_token("alice", "https://id.corp.test");
     let (child, exchanged) = ask(&token, "https://api.test", "jwt");
-    assert_eq!(exchanged["token_type"], "Bearer", "{exchanged}");
+    assert_eq!(
+        (&exchanged["token_type"], &exchanged["scope"]),
+        (&"Bearer".into(), &"read".into()),
+        "{exchanged}"
+    );
+    end(child);
+    // What names no scope is worth none.
+    let token = corp.provider.access_token_for("alice", "https://id.corp.test", &json!({ "scope": null }));
+    let (child, refused) = ask(&token, "https://api.test", "jwt");
+    assert_eq!(refused["error"], "invalid_scope", "{refused}");
     end(child);
 
     let (first, access) = ask(&alice, "https://api.test", "named");
@@ -295,7 +328,8 @@ fn a_run_gets_tokens_for_its_human_that_others_can_check_and_that_die_with_the_s
     let keys = curl(&["https://127.0.0.1:8543/keys"]);
     let opened = corp.world.records("session.opened");
     let runs: Vec<_> = opened.iter().map(|r| r["actor"]["spiffe_id"].as_str().unwrap()).collect();
-    for (issued, typ, run) in [(&access, "at+jwt", runs[5]), (&txn, "txntoken+jwt", runs[6])] {
+    let [.., first_run, second_run] = runs[..] else { panic!("{runs:?}") };
+    for (issued, typ, run) in [(&access, "at+jwt", first_run), (&txn, "txntoken+jwt", second_run)] {
         let token = issued["access_token"].as_str().unwrap_or_else(|| panic!("{issued}"));
         let said = checked(&keys, token);
         assert_eq!(

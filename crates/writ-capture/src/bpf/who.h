@@ -7,6 +7,8 @@
 #define DENY 0
 /* Of an actor. */
 #define NOT_OURS 2
+/* Of a packet: lost without an error, so that it is sent again. */
+#define LOSE 2
 #define SECOND_NS 1000000000ULL
 #define EVENTS_PER_SECOND 64
 /* Levels of cgroups that are looked through; a subtree whose root lies deeper cannot be governed (govern.rs). */

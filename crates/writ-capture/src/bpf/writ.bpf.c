@@ -420,6 +420,31 @@ static __always_inline int is_passed(struct bpf_sock *sk, const struct packet *p
 }
 
 /*
+ * Whether nobody listens yet in the network of whoever was led to the daemon. What is sent there would be answered with
+ * a refusal: it waits instead, and the daemon is told.
+ */
+static __always_inline int is_unheard(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = socket_of(skb);
+	if (!is_watch || !sk)
+		return 0;
+	struct origin *origin = bpf_sk_storage_get(&sk_origin, sk, 0, 0);
+	if (!origin)
+		return 0;
+	__u64 network = origin->netns;
+	if (bpf_map_lookup_elem(&heard, &network))
+		return 0;
+	struct event *event = new_event(UNHEARD, 0, origin->governed);
+	if (event) {
+		event->tgid = origin->tgid;
+		event->start_ns = origin->start_ns;
+		event->exec_generation = origin->exec_generation;
+		bpf_ringbuf_submit(event, 0);
+	}
+	return 1;
+}
+
+/*
  * On loopback. A connect hook looked at the receiver before; since then a datagram socket's peer, or the member that a
  * group of SO_REUSEPORT picks for this source, may be somebody else. Asked for each datagram and each first packet.
  */
@@ -430,7 +455,7 @@ static __always_inline int may_loop(struct __sk_buff *skb, const struct packet *
 	if (!set)
 		return 0;
 	if (packet->port == set->resolver_port || (tcp && packet->port == set->relay_port))
-		return 1;
+		return is_unheard(skb) ? LOSE : ALLOW;
 	if (tcp) {
 		__u8 flags = 0;
 		if (bpf_skb_load_bytes(skb, packet->at + 13, &flags, 1))
@@ -523,8 +548,9 @@ SEC("cgroup_skb/egress") int writ_egress(struct __sk_buff *skb)
 	if (is_watch && !is_governed(skb))
 		return ALLOW;
 	if (read_packet(skb, &packet)) {
-		if (is_loopback(&packet.to) ? may_loop(skb, &packet) : may_leave(skb, &packet))
-			return ALLOW;
+		int may = is_loopback(&packet.to) ? may_loop(skb, &packet) : may_leave(skb, &packet);
+		if (may)
+			return may;
 	}
 	count(EGRESS_DROPS);
 	report_dropped(skb, &packet);

@@ -140,7 +140,7 @@ struct flow {
 	__u32 to; /* the daemon's port */
 };
 
-enum event_kind { REFUSED = 1, EXECUTED = 2, EXITED = 3, LEFT_CGROUP = 4, ENTERED = 5, MADE = 6 };
+enum event_kind { REFUSED = 1, EXECUTED = 2, EXITED = 3, LEFT_CGROUP = 4, ENTERED = 5, MADE = 6, UNHEARD = 7 };
 
 struct event {
 	__u64 run;

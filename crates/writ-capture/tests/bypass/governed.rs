@@ -548,8 +548,19 @@ fn a_process_in_a_network_of_its_own_is_held_there() {
         let cut = agent.does("return sys.kept.recv(9)", &json!({}));
         assert!(["ECONNABORTED", "ECONNRESET"].contains(&cut.as_str()), "{cut}");
     }
-    // Nobody listens there yet.
-    assert_eq!(connects(&mut agent), "ECONNREFUSED");
+    // Nobody listens there yet: it waits, and that is told.
+    let (events, mut receiver) = Events::new(&host.capture).unwrap();
+    events.drain();
+    while receiver.try_recv().is_ok() {}
+    agent.tell(CONNECT, &json!({}));
+    let unheard = until("the event", || {
+        events.drain();
+        receiver.try_recv().ok()
+    });
+    assert!(
+        matches!(&unheard, KernelEvent::Unheard { process } if process.pid == agent.child.id()),
+        "{unheard:?}"
+    );
     let network = Network::of(agent.child.id()).unwrap();
     assert_ne!(network.id().unwrap(), Network::here().unwrap().id().unwrap());
     network
@@ -558,7 +569,18 @@ fn a_process_in_a_network_of_its_own_is_held_there() {
             Ok(())
         })
         .unwrap();
+    let heard = host.capture.hear(&network).unwrap();
+    let answer = agent.hear();
+    assert!(says("taken", "198.18.0.1:443", HELD, &answer), "{answer}");
     assert!(is_held(&mut agent));
+    // A datagram is lost without an error.
+    host.capture.unhear(heard);
+    let lost = "
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        return s.sendto(b'q', ('8.8.8.8', 53))
+    ";
+    assert_eq!(agent.does(lost, &json!({})), "1");
+    assert_eq!(host.capture.hear(&network).unwrap(), heard);
     let answer = agent.does("return udp('8.8.8.8', 53, False)", &json!({}));
     assert!(says("asked", "8.8.8.8:53", HELD, &answer), "{answer}");
     assign(&host, &agent);

@@ -36,7 +36,7 @@ pub(super) fn look(world: &Arc<World>, wanted: &Wanted, outer: &[(PathBuf, Gover
     let held = world.capture.governed().into_iter().filter(|subtree| Some(subtree.id) == doubt());
     places.extend(held.map(|subtree| subtree.path));
     if all {
-        places.extend(below(world.capture.hierarchy()));
+        places.extend(below(world.capture.watched()));
     }
     for path in places.into_iter().filter(|path| path.is_dir() && !covered(path, outer)) {
         decide(world, wanted, &path);
@@ -80,8 +80,8 @@ fn from_root(world: &World, path: &Path) -> String {
 }
 
 /// The cgroups that may be containers: named by an id.
-fn below(hierarchy: &Path) -> Vec<PathBuf> {
-    let (mut found, mut left) = (Vec::new(), vec![(hierarchy.to_owned(), 0)]);
+fn below(watched: &Path) -> Vec<PathBuf> {
+    let (mut found, mut left) = (Vec::new(), vec![(watched.to_owned(), 0)]);
     while let Some((folder, depth)) = left.pop() {
         for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
             if !path.is_dir() {

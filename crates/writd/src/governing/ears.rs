@@ -1,8 +1,9 @@
 //! Listeners in the networks of governed processes: what the kernel leads to 127.0.0.1 arrives in the network that the process
 //! is in, and a container has one of its own.
 //!
-//! They have the ports of the host's own listeners, live while a governed process is in that network, and answer the same. A
-//! process that asks before they are there is refused. Not here: how it is found out who asks.
+//! They have the ports of the host's own listeners, live while a governed process is in that network, and answer the same. What
+//! a process sends before they are there the kernel's part loses, so that it is sent again. Not here: how it is found out who
+//! asks.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -10,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio_util::sync::CancellationToken;
-use writ_capture::Network;
 use writ_capture::resolver::Sockets;
+use writ_capture::{Heard, Network};
 
 use super::lock;
 use crate::world::World;
@@ -27,7 +28,7 @@ type Id = (u64, u64);
 pub(crate) struct Ears {
     /// Ports of relay and resolver, and the daemon's own network.
     host: OnceLock<(u16, u16, Id)>,
-    open: Mutex<HashMap<Id, CancellationToken>>,
+    open: Mutex<HashMap<Id, (CancellationToken, Heard)>>,
 }
 
 /// The sockets of one address.
@@ -75,7 +76,14 @@ fn try_listen(world: &Arc<World>, pid: u32) -> io::Result<()> {
     for pair in pairs.into_iter().flatten() {
         serve(world, pair, &stop)?;
     }
-    open.insert(id, stop);
+    let heard = match world.capture.hear(&network) {
+        Ok(heard) => heard,
+        Err(error) => {
+            stop.cancel();
+            return Err(io::Error::other(error));
+        }
+    };
+    open.insert(id, (stop, heard));
     tracing::info!(target: "writ::govern", pid, network = id.1, "listening in its network");
     Ok(())
 }
@@ -111,6 +119,8 @@ fn serve(world: &Arc<World>, pair: Pair, stop: &CancellationToken) -> io::Result
 
 /// Listens where governed processes are by now, and nowhere else.
 pub(super) fn tend(world: &Arc<World>) {
+    // Before it is looked who is there: where somebody came meanwhile it is listened since then.
+    let before: HashSet<Id> = lock(&world.governing.ears.open).keys().copied().collect();
     let members = match world.capture.members() {
         Ok(members) => members,
         Err(error) => {
@@ -126,9 +136,10 @@ pub(super) fn tend(world: &Arc<World>) {
             listen(world, process.pid);
         }
     }
-    lock(&world.governing.ears.open).retain(|id, stop| {
-        let stays = inhabited.contains(id);
+    lock(&world.governing.ears.open).retain(|id, (stop, heard)| {
+        let stays = inhabited.contains(id) || !before.contains(id);
         if !stays {
+            world.capture.unhear(*heard);
             stop.cancel();
         }
         stays

@@ -84,8 +84,10 @@ fn apply(world: &Arc<World>, wanted: &Wanted, is_new: bool) -> anyhow::Result<()
     let awaited: Vec<_> = wanted.iter().flat_map(|(id, processes)| awaited(processes, *id)).collect();
     capture.await_cgroups(&awaited, doubt)?;
 
-    let found =
-        wanted.iter().filter_map(|(id, processes)| Some((resolve(capture.hierarchy(), processes)?, *id)));
+    let below = (capture.hierarchy(), capture.watched());
+    let found = wanted
+        .iter()
+        .flat_map(|(id, processes)| resolve(below, processes).into_iter().map(|path| (path, *id)));
     let outer = outermost(found.collect());
     let standing = capture.governed();
     for subtree in standing.iter().filter(|subtree| !stays(subtree, wanted, (&outer, doubt))) {
@@ -208,27 +210,35 @@ fn names(unit: &str) -> [String; 2] {
     [unit.to_owned(), format!("_{unit}")]
 }
 
-fn resolve(hierarchy: &Path, processes: &Governed) -> Option<PathBuf> {
-    let path = match processes {
-        Governed::Cgroup(path) => hierarchy.join(path.strip_prefix("/").unwrap_or(path)),
-        Governed::Unit(name) | Governed::Slice(name) => below_slices(hierarchy, name)?,
-        Governed::ContainerLabel { .. } | Governed::Program(_) => return None,
-    };
-    fs::canonicalize(path).ok().filter(|path| path.is_dir())
+/// The folders that are there. Each lies below the cgroup that is watched, or cannot be governed.
+fn resolve((hierarchy, watched): (&Path, &Path), processes: &Governed) -> Vec<PathBuf> {
+    match processes {
+        Governed::Cgroup(path) => {
+            let path = hierarchy.join(path.strip_prefix("/").unwrap_or(path));
+            fs::canonicalize(path).ok().filter(|path| path.is_dir()).into_iter().collect()
+        }
+        Governed::Unit(name) | Governed::Slice(name) => {
+            let above = watched.strip_prefix(hierarchy).unwrap_or(watched);
+            let is_slice = |part: &Path| part.extension().is_some_and(|kind| kind == "slice");
+            if above.components().all(|part| is_slice(part.as_ref())) {
+                below_slices(watched, name)
+            } else {
+                Vec::new()
+            }
+        }
+        Governed::ContainerLabel { .. } | Governed::Program(_) => Vec::new(),
+    }
 }
 
-/// Looks for a unit's folder: at the root, or below slices only.
-fn below_slices(hierarchy: &Path, name: &str) -> Option<PathBuf> {
-    let mut left = vec![hierarchy.to_owned()];
+/// Looks for a unit's folder: at the root, or below slices only. A service manager has one, and there may be several managers.
+fn below_slices(root: &Path, name: &str) -> Vec<PathBuf> {
+    let (mut found, mut left) = (Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = left.pop() {
-        if let Some(found) = names(name).map(|name| folder.join(name)).into_iter().find(|path| path.is_dir())
-        {
-            return Some(found);
-        }
+        found.extend(names(name).map(|name| folder.join(name)).into_iter().filter(|path| path.is_dir()));
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
         left.extend(entries.filter(|path| path.extension().is_some_and(|kind| kind == "slice")));
     }
-    None
+    found
 }
 
 #[cfg(test)]
@@ -242,11 +252,13 @@ mod tests {
         make("system.slice/ci.service/inner.service");
         make("a.slice/a-b.slice/_x.service");
         make("user.slice/user-7.slice/user@7.service/app.slice/own.service");
-        let at = |processes: Governed| {
-            let path = resolve(dir.path(), &processes)?;
-            let below = path.strip_prefix(dir.path().canonicalize().unwrap()).unwrap();
+        let below = |watched: &str, processes: Governed| {
+            let found = resolve((dir.path(), &dir.path().join(watched)), &processes).into_iter().next()?;
+            let root = [dir.path().canonicalize().unwrap(), dir.path().to_owned()];
+            let below = root.iter().find_map(|root| found.strip_prefix(root).ok()).unwrap();
             Some(below.to_str().unwrap().to_owned())
         };
+        let at = |processes: Governed| below("", processes);
         let unit = |name: &str| at(Governed::Unit(name.to_owned()));
         assert_eq!(unit("ci.service").unwrap(), "system.slice/ci.service");
         assert_eq!(unit("x.service").unwrap(), "a.slice/a-b.slice/_x.service");
@@ -255,6 +267,14 @@ mod tests {
         assert_eq!(at(Governed::Slice("app.slice".to_owned())), None);
         assert_eq!(at(Governed::Cgroup("/a.slice".into())).unwrap(), "a.slice");
         assert_eq!(at(Governed::Cgroup("/b.slice".into())), None);
+        assert_eq!(
+            below("a.slice", Governed::Unit("ci.service".to_owned())),
+            None,
+            "not below what is watched"
+        );
+        assert!(below("a.slice", Governed::Unit("x.service".to_owned())).is_some());
+        let inner = Governed::Unit("own.service".to_owned());
+        assert_eq!(below("user.slice/user-7.slice/user@7.service", inner), None, "a service made that");
     }
 
     #[test]
