@@ -239,6 +239,8 @@ pub(crate) fn notice(world: &Arc<World>, event: &KernelEvent) {
         KernelEvent::Entered { process, .. } => {
             cut_foreign(world, process.clone());
             look(world, process.clone());
+            let (shared, pid) = (Arc::clone(world), process.pid);
+            world.tasks.spawn(async move { ears::await_network(&shared, pid).await });
         }
         KernelEvent::Unheard { process } => look(world, process.clone()),
         KernelEvent::Changed { .. } => world.governing.changed.notify_one(),

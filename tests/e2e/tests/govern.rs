@@ -164,6 +164,8 @@ fn a_run_that_was_revoked_is_not_given_again() {
     };
     world.record("session.opened", is_of(&waiting));
     world.record("session.opened", is_of(&later));
+    // On record comes before alive.
+    wait::until("both are alive", || (world.host.json(["ps"]).len() == 2).then_some(()));
     world.host.writ(["revoke", "agent", "worker"]).ok();
     let file = world.host.path("var/lib/writ/barred.json");
     let kept = || fs::read_to_string(&file).ok().filter(|text| text.contains(&later.id().to_string()));

@@ -6,9 +6,12 @@
 //! asks.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use writ_capture::resolver::Sockets;
@@ -19,6 +22,9 @@ use crate::world::World;
 
 /// Networks that are listened in.
 const NETWORKS_MAX: usize = 1_024;
+/// How often it is looked for a network that is about to be made, and how many times.
+const STEP: Duration = Duration::from_millis(5);
+const STEPS: usize = 400;
 
 /// What tells a network from others that live.
 type Id = (u64, u64);
@@ -29,6 +35,8 @@ pub(crate) struct Ears {
     /// Ports of relay and resolver, and the daemon's own network.
     host: OnceLock<(u16, u16, Id)>,
     open: Mutex<HashMap<Id, (CancellationToken, Heard)>>,
+    /// Cgroups in which a process is about to have a network of its own.
+    awaited: Mutex<HashSet<PathBuf>>,
 }
 
 /// The sockets of one address.
@@ -55,14 +63,42 @@ pub(super) fn listen(world: &Arc<World>, pid: u32) {
     }
 }
 
-fn try_listen(world: &Arc<World>, pid: u32) -> io::Result<()> {
+/// Listens in the network that a process which entered a governed cgroup, or one that it starts there, is about to get: runtimes
+/// and service managers put it into the cgroup first and make its network then, of which the kernel says nothing. For a
+/// while, and for each cgroup once at a time.
+pub(super) async fn await_network(world: &Arc<World>, entered: u32) {
+    let Some(folder) = cgroup_of(world, entered) else { return };
     let ears = &world.governing.ears;
-    let Some((relay, resolver, own)) = ears.host.get().copied() else { return Ok(()) };
+    if !lock(&ears.awaited).insert(folder.clone()) {
+        return;
+    }
+    let mut tick = tokio::time::interval(STEP);
+    for _ in 0..STEPS {
+        tick.tick().await;
+        let Ok(pids) = fs::read_to_string(folder.join("cgroup.procs")) else { break };
+        let heard = |pid: u32| try_listen(world, pid).is_ok_and(|elsewhere| elsewhere);
+        if pids.lines().filter_map(|pid| pid.parse().ok()).any(heard) {
+            break;
+        }
+    }
+    lock(&ears.awaited).remove(&folder);
+}
+
+fn cgroup_of(world: &World, pid: u32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(world.capture.hierarchy().join(path))
+}
+
+/// Whether it is in a network that is not the host's, in which it is listened now.
+fn try_listen(world: &Arc<World>, pid: u32) -> io::Result<bool> {
+    let ears = &world.governing.ears;
+    let Some((relay, resolver, own)) = ears.host.get().copied() else { return Ok(false) };
     let network = Network::of(pid)?;
     let id = network.id()?;
     let mut open = lock(&ears.open);
     if id == own || open.contains_key(&id) {
-        return Ok(());
+        return Ok(id != own);
     }
     if open.len() >= NETWORKS_MAX {
         return Err(io::Error::other("too many networks"));
@@ -85,7 +121,7 @@ fn try_listen(world: &Arc<World>, pid: u32) -> io::Result<()> {
     };
     open.insert(id, (stop, heard));
     tracing::info!(target: "writ::govern", pid, network = id.1, "listening in its network");
-    Ok(())
+    Ok(true)
 }
 
 fn bind(ip: IpAddr, relay: u16, resolver: u16) -> io::Result<Pair> {

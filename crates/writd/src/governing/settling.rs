@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use writ_core::event::{AgentPinned, AgentRefused};
 use writ_core::{AgentName, Process, Reason, RunTag, Timestamp};
-use writ_gate::{Cause, Delegation, Human, Identify, Session, SessionFacts};
+use writ_gate::{Delegation, Human, Identify, Session, SessionFacts};
 use writ_session::{Agent, Attested, Confinement, Error, Live, OpenRequest, Peer, Wanted, matching, pinned};
 
 use super::{PATIENCE, TICK_US, containers, follow, lock, material, watch};
@@ -385,20 +385,21 @@ async fn begun(world: &Arc<World>, found: Found, process: Process) -> Result<Run
         confinement: Confinement { namespaces: false, uid },
         delegation: facts.delegation,
     };
+    // The label before the session: a process that is another program by now has had none. Until the session is open, a run
+    // without one is held like no run.
+    let assigned = world.capture.assign(found.peer.pidfd(), &process, run);
+    assigned.map_err(|error| {
+        world.authorities.close(session);
+        failed(&error)
+    })?;
     let live = world.registry.open(request).await.map_err(|error| {
+        world.capture.unassign(found.peer.pidfd(), process.pid);
         world.authorities.close(session);
         match error {
             Error::AgentBusy { .. } | Error::Busy { .. } => no(error.to_string(), Reason::Busy),
             _ => failed(&error),
         }
     })?;
-    if let Err(error) = world.capture.assign(found.peer.pidfd(), &process, run) {
-        if let Err(error) = world.registry.end(session, Cause::Exited) {
-            tracing::error!(target: "writ::govern", %session, %error, "a session's end is not kept");
-        }
-        runs::clear(world, run, session);
-        return Err(failed(&error));
-    }
     world.governing.add(run, session);
     watch(world, &live);
     let agent = &live.session.facts().agent;
