@@ -18,10 +18,7 @@ fn said(output: &Output) -> String {
 /// The agent `worker` is whoever is in a container of this team, as the agents' user.
 fn configure(host: &Host, docker: &Docker) {
     let settings = fs::read_to_string(host.path("etc/writ/writd.toml")).unwrap();
-    let asked = format!(
-        "[log]\nfilter = \"info,writ::govern=debug\"\n[attest]\ndocker_socket = \"{}\"\n",
-        docker.socket().display()
-    );
+    let asked = format!("[attest]\ndocker_socket = \"{}\"\n", docker.socket().display());
     host.configure("writd.toml", &format!("{settings}{asked}"));
     let label = "container:label:team=platform";
     let worker = format!(

@@ -162,10 +162,15 @@ fn a_run_that_was_revoked_is_not_given_again() {
         let pid = child.id();
         move |record: &Value| record["process"]["pid"] == pid
     };
-    world.record("session.opened", is_of(&waiting));
-    world.record("session.opened", is_of(&later));
-    // On record comes before alive.
-    wait::until("both are alive", || (world.host.json(["ps"]).len() == 2).then_some(()));
+    let opened = [&waiting, &later].map(|child| world.record("session.opened", is_of(child)));
+    // It is on record before it is alive.
+    wait::until("both are alive", || {
+        let alive = world.host.json(["ps"]);
+        let is_alive = |opened: &Value| {
+            alive.iter().any(|one| one.to_string().contains(opened["actor"]["session"].as_str().unwrap()))
+        };
+        opened.iter().all(is_alive).then_some(())
+    });
     world.host.writ(["revoke", "agent", "worker"]).ok();
     let file = world.host.path("var/lib/writ/barred.json");
     let kept = || fs::read_to_string(&file).ok().filter(|text| text.contains(&later.id().to_string()));
