@@ -22,6 +22,8 @@ pub(crate) fn service(name: &str, operations: &[(&str, Effect, &[&str])]) -> Arc
             methods: Vec::new(),
             path: PathTemplate { text: String::new(), segments: arguments.iter().map(argument).collect() },
             query: BTreeMap::new(),
+            arguments: BTreeMap::new(),
+            graphql: None,
         })
     };
     Arc::new(Service {
@@ -96,7 +98,7 @@ pub(crate) fn operation(services: &[Arc<Service>], name: &str) -> (Arc<Service>,
     };
     let (service, rule) = services.iter().find_map(find).unwrap();
     let names = rule.path.segments.iter().filter_map(|segment| match segment {
-        PathSegment::Argument { name, .. } => Some((name.clone(), "acme".to_owned())),
+        PathSegment::Argument { name, .. } => Some((name.clone(), "acme".into())),
         PathSegment::Literal(_) | PathSegment::Pair(..) | PathSegment::Rest(_) => None,
     });
     let arguments = names.collect();
