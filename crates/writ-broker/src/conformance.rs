@@ -19,8 +19,8 @@ use writ_core::{
     TrustDomain,
 };
 use writ_gate::{
-    Asked, Body, BoxFuture, Catalog, Conn, Decide, Delegation, Destination, Ended, Exchange, Gate, Human, Identify,
-    Marks, Mint, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict,
+    Asked, Body, BoxFuture, Catalog, Conn, Decide, Delegation, Destination, Ended, Exchange, Gate, Human,
+    Identify, Marks, Mint, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict,
 };
 
 use crate::{Broker, Store, StoreKey};
@@ -174,8 +174,7 @@ impl World {
     async fn act(&self) -> Result<Exchange, Reason> {
         let head = RequestHead { method: "GET", path: "/x", query: None, headers: Headers::default() };
         let selected = self.gate.select(&self.admitted, &self.host, &head);
-        let asked =
-            Asked { host: &self.host, head, marks: Marks::default(), selected, body: Body::Unread };
+        let asked = Asked { host: &self.host, head, marks: Marks::default(), selected, body: Body::Unread };
         self.gate.action(&self.admitted, asked).await.map_err(|refusal| refusal.reason)
     }
 

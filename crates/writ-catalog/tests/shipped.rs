@@ -6,8 +6,8 @@ use std::path::Path;
 
 use writ_catalog::{CatalogStore, Services};
 use writ_core::config::Problems;
-use writ_core::service::RequestHead;
-use writ_core::{HostName, Reason};
+use writ_core::service::{Headers, RequestHead};
+use writ_core::{Argument, HostName, Reason};
 use writ_gate::{Catalog as _, Destination};
 
 fn shipped() -> CatalogStore {
@@ -28,15 +28,20 @@ fn shipped() -> CatalogStore {
 }
 
 fn ask(catalog: &CatalogStore, request: &str) -> Result<String, Reason> {
+    let (request, body) = request.split_once('\n').unwrap_or((request, ""));
     let (method, url) = request.split_once(' ').unwrap();
     let (host, target) = url.split_once('/').unwrap();
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let host = HostName::new(host).unwrap();
     let destination = Destination { address: ([198, 18, 0, 1], 443).into(), name: Some(host.clone()) };
     let service = catalog.service(&destination)?;
-    let head = RequestHead { method, path: &format!("/{path}"), query };
-    let operation = catalog.operation(&service, &host, &head)?;
-    let arguments: Vec<String> = operation.arguments.iter().map(|(k, v)| format!(" {k}={v}")).collect();
+    let headers: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
+    let head = RequestHead { method, path: &format!("/{path}"), query, headers: Headers(&headers) };
+    let selected = catalog.select(&service, &host, &head)?;
+    let operation = catalog.operation(selected, &head, Some(body.as_bytes()))?;
+    let plain = |argument: &Argument| argument.as_str().map_or_else(|| argument.to_string(), str::to_owned);
+    let arguments: Vec<String> =
+        operation.arguments.iter().map(|(k, v)| format!(" {k}={}", plain(v))).collect();
     let rule = &operation.rule;
     Ok(format!("{} {}{}", rule.effect.as_str(), rule.name, arguments.concat()))
 }

@@ -173,7 +173,8 @@ impl Gate {
         }
         let (session, service) = (&Arc::clone(&draft.session), &admitted.service);
         let selection = asked.selected.0?;
-        draft.request = selection.only().map(|operation| request(service, operation, asked.host, &asked.head));
+        draft.request =
+            selection.only().map(|operation| request(service, operation, asked.host, &asked.head));
         let body = match asked.body {
             Body::Unread => None,
             Body::Read(bytes) => Some(bytes),

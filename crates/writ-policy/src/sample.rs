@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use writ_core::config::{self, KeyDoc, Place, Problems, Setting, Table, Value, Wrong};
 use writ_core::{
-    AgentName, Argument, Arguments, Assurance, HumanId, Operation, OperationName, Reason, RunId, Service, SessionId, Timestamp,
-    TrustDomain,
+    AgentName, Argument, Arguments, Assurance, HumanId, Operation, OperationName, Reason, RunId, Service,
+    SessionId, Timestamp, TrustDomain,
 };
 use writ_gate::{Decide, Delegation, Human, Parent, Session, SessionFacts, Verdict};
 

@@ -82,11 +82,8 @@ pub(crate) fn shapes(services: &[Arc<Service>], problems: &mut Problems) -> Shap
                 problems.push(Place::file("catalog"), what, None);
                 continue;
             }
-            let fresh = || Shape {
-                service: service.name.clone(),
-                effect: rule.effect,
-                arguments: arguments(rule),
-            };
+            let fresh =
+                || Shape { service: service.name.clone(), effect: rule.effect, arguments: arguments(rule) };
             let shape = shapes.entry(rule.name.clone()).or_insert_with(fresh);
             if shape.effect != rule.effect {
                 let what = format!(

@@ -126,6 +126,11 @@ pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool
     })
 }
 
+/// Every header line, as the gate is told them.
+pub(crate) fn lines(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
 /// Headers that belong to one hop (RFC 9110 section 7.6.1), and some that only proxies send. `Trailer` stays: it
 /// announces what is relayed.
 const ONE_HOP: [HeaderName; 8] = [

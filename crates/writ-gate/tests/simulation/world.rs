@@ -17,9 +17,9 @@ use writ_core::{
     SessionId, Timestamp,
 };
 use writ_gate::{
-    Admitted, Asked, Body, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination, Ended,
-    Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Permit, Ports, Refusal, Session,
-    SessionFacts, TraceId, Verdict,
+    Admitted, Asked, Body, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination,
+    Ended, Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Permit, Ports, Refusal,
+    Session, SessionFacts, TraceId, Verdict,
 };
 
 use crate::log::{Disk, Log, Mood, lock};

@@ -251,12 +251,7 @@ impl Catalog for Memory {
         self.services.iter().find(serves).cloned().ok_or(Reason::NoService)
     }
 
-    fn select(
-        &self,
-        service: &Service,
-        _: &HostName,
-        head: &RequestHead<'_>,
-    ) -> Result<Selection, Reason> {
+    fn select(&self, service: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Selection, Reason> {
         let kind = if head.path.starts_with("/denied") { "denied" } else { "any" };
         let rule = OperationRule {
             name: OperationName::new(&format!("{}/{kind}", service.name)).unwrap(),
