@@ -104,46 +104,44 @@ fn form_decode(raw: &str) -> Result<Cow<'_, str>, Reason> {
 
 #[cfg(test)]
 mod tests {
-    use ArgumentKind::{Boolean, Integer, String};
-
     use super::*;
 
     #[test]
     fn arguments_are_of_their_type_and_nothing_near_it() {
         let read = |query: &str, kind| argument(Some(query), "n", kind);
         for (query, kind, value) in [
-            ("n=a+b%20c", String, Argument::from("a b c")),
-            ("n=", String, "".into()),
-            ("n", String, "".into()),
-            ("m=1&n=7", Integer, Argument::Integer(7)),
-            ("n=-9007199254740991", Integer, Argument::Integer(-9_007_199_254_740_991)),
-            ("n=0", Integer, Argument::Integer(0)),
-            ("n=%37", Integer, Argument::Integer(7)),
-            ("n=true", Boolean, Argument::Boolean(true)),
-            ("n=false", Boolean, Argument::Boolean(false)),
+            ("n=a+b%20c", ArgumentKind::String, Argument::from("a b c")),
+            ("n=", ArgumentKind::String, "".into()),
+            ("n", ArgumentKind::String, "".into()),
+            ("m=1&n=7", ArgumentKind::Integer, Argument::Integer(7)),
+            ("n=-9007199254740991", ArgumentKind::Integer, Argument::Integer(-9_007_199_254_740_991)),
+            ("n=0", ArgumentKind::Integer, Argument::Integer(0)),
+            ("n=%37", ArgumentKind::Integer, Argument::Integer(7)),
+            ("n=true", ArgumentKind::Boolean, Argument::Boolean(true)),
+            ("n=false", ArgumentKind::Boolean, Argument::Boolean(false)),
         ] {
             assert_eq!(read(query, kind), Ok(Some(value)), "{query}");
         }
         for (query, kind) in [
-            ("n=", Integer),
-            ("n=-", Integer),
-            ("n=+7", Integer),
-            ("n=07", Integer),
-            ("n=-0", Integer),
-            ("n=7.0", Integer),
-            ("n=0x7", Integer),
-            ("n=7+", Integer),
-            ("n=%D9%A7", Integer),
-            ("n=9007199254740992", Integer),
-            ("n=", Boolean),
-            ("n", Boolean),
-            ("n=1", Boolean),
-            ("n=True", Boolean),
+            ("n=", ArgumentKind::Integer),
+            ("n=-", ArgumentKind::Integer),
+            ("n=+7", ArgumentKind::Integer),
+            ("n=07", ArgumentKind::Integer),
+            ("n=-0", ArgumentKind::Integer),
+            ("n=7.0", ArgumentKind::Integer),
+            ("n=0x7", ArgumentKind::Integer),
+            ("n=7+", ArgumentKind::Integer),
+            ("n=%D9%A7", ArgumentKind::Integer),
+            ("n=9007199254740992", ArgumentKind::Integer),
+            ("n=", ArgumentKind::Boolean),
+            ("n", ArgumentKind::Boolean),
+            ("n=1", ArgumentKind::Boolean),
+            ("n=True", ArgumentKind::Boolean),
         ] {
             assert_eq!(read(query, kind), Err(Reason::ArgumentRefused), "{query}");
         }
-        assert_eq!(argument(None, "n", Integer), Ok(None));
-        assert_eq!(read("m=1", Integer), Ok(None));
+        assert_eq!(argument(None, "n", ArgumentKind::Integer), Ok(None));
+        assert_eq!(read("m=1", ArgumentKind::Integer), Ok(None));
     }
 
     #[test]

@@ -51,7 +51,30 @@ fn requests_become_the_operations_that_they_should() {
     let catalog = shipped();
     for (request, expected) in [
         ("GET api.github.com/repos/o/r/issues?state=open", "read github/issues.list owner=o repo=r"),
-        ("POST api.github.com/repos/o/r/issues", "write github/issues.create owner=o repo=r"),
+        (
+            "POST api.github.com/repos/o/r/issues\n{\"title\":\"t\",\"labels\":[{\"name\":\"l\"}]}",
+            "write github/issues.create owner=o repo=r title=t",
+        ),
+        (
+            "POST api.github.com/repos/o/r/pulls\n{\"head\":\"h\",\"base\":\"main\",\"draft\":true}",
+            "write github/pulls.create base=main draft=true head=h owner=o repo=r",
+        ),
+        ("POST api.github.com/graphql\n{\"query\":\"{ viewer { login } }\"}", "read github/graphql.viewer"),
+        (
+            "POST api.github.com/graphql\n{\"query\":\"query R($o: String!, $n: String!) { repository(owner: $o, name: $n) \
+             { id } }\",\"variables\":{\"o\":\"acme\",\"n\":\"site\"}}",
+            "read github/graphql.repository owner=acme repo=site",
+        ),
+        (
+            "POST api.github.com/graphql\n{\"query\":\"mutation($i: DeleteRefInput!) { viewer: deleteRef(input: $i) \
+             { clientMutationId } }\",\"variables\":{\"i\":{\"refId\":\"R_1\"}}}",
+            "delete github/graphql.refs.delete ref=R_1",
+        ),
+        (
+            "POST api.github.com/graphql\n{\"query\":\"mutation { mergePullRequest(input: {pullRequestId: \\\"P\\\", \
+             mergeMethod: SQUASH}) { x } }\"}",
+            "write github/graphql.pulls.merge method=SQUASH pull=P",
+        ),
         ("DELETE api.github.com/repos/o/r", "delete github/repos.delete owner=o repo=r"),
         ("PUT api.github.com/repos/o/r/pulls/7/merge", "write github/pulls.merge number=7 owner=o repo=r"),
         (
@@ -100,7 +123,12 @@ fn requests_become_the_operations_that_they_should() {
 fn anything_else_is_no_operation() {
     let catalog = shipped();
     for (request, reason) in [
-        ("POST api.github.com/graphql", Reason::NoOperation),
+        ("POST api.github.com/graphql", Reason::BodyRefused),
+        (
+            "POST api.github.com/graphql\n{\"query\":\"mutation { deleteProject { x } }\"}",
+            Reason::NoOperation,
+        ),
+        ("GET api.github.com/graphql?query={viewer}", Reason::NoOperation),
         ("DELETE api.github.com/repos/o/r/issues", Reason::NoOperation),
         ("get api.github.com/user", Reason::NoOperation),
         ("GET api.github.com/User", Reason::NoOperation),
