@@ -144,3 +144,16 @@ fn anything_else_is_no_operation() {
         assert_eq!(ask(&catalog, request), Err(reason), "{request}");
     }
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_valid() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let blocks = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let operations: String = blocks.filter(|block| block.contains("[[operation]]")).collect();
+    assert!(operations.matches("[[operation]]").count() >= 2);
+    let text = format!("name = \"forge\"\nhosts = [\"forge.test\"]\nports = [443]\n{operations}");
+    let mut problems = Problems::default();
+    let services = Services::read([("docs/policy.md", text.as_str())], &mut problems);
+    assert!(services.is_some(), "{problems}");
+}

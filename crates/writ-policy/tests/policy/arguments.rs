@@ -3,30 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use writ_core::argument::{ArgumentKind, ArgumentRule, ArgumentSource};
+use writ_core::argument::ArgumentKind;
 use writ_core::{Argument, Arguments, Operation, Reason, Service};
 use writ_gate::{Decide, Verdict};
 use writ_policy::{Engine, PolicySet, SAMPLE_KEYS, read_samples, run_samples, schema_text};
 
-use crate::support::{services, session};
+use crate::support::{argument, in_body, services, session};
 
-/// `forge/issues.create` with an argument of each type beside its path: required text, the others optional.
+/// The title is required, beside what is optional.
 fn typed() -> Vec<Arc<Service>> {
     let mut services = services();
-    let forge = Arc::make_mut(&mut services[0]);
-    let create =
-        forge.operations.iter_mut().find(|rule| rule.name.as_str() == "forge/issues.create").unwrap();
-    let rule = |name: &str, kind, required| {
-        let source = ArgumentSource::Body(format!("/{name}").parse().unwrap());
-        (name.to_owned(), ArgumentRule { source, kind, required })
-    };
-    Arc::make_mut(create).arguments = [
-        rule("title", ArgumentKind::String, true),
-        rule("milestone", ArgumentKind::Integer, false),
-        rule("draft", ArgumentKind::Boolean, false),
-        rule("labels", ArgumentKind::Strings, false),
-    ]
-    .into();
+    let title = argument("title", ArgumentKind::String, true);
+    in_body(&mut services, "forge/issues.create").insert("title".to_owned(), title);
     services
 }
 
@@ -115,7 +103,7 @@ fn a_policy_that_mistakes_a_type_or_an_optional_argument_is_refused() {
         ("context.args.title == true", "are not compatible"),
         ("context.args has milestone && context.args.milestone == \"4\"", "are not compatible"),
         ("context.args has labels && context.args.labels == \"bug\"", "are not compatible"),
-        ("context.args.draft", "not every request in its scope has it; ask `context.args has draft && ...`"),
+        ("context.args.draft", "testing for the attribute's presence with `context.args has draft && ..`"),
     ] {
         let told = load(&format!("{scope} when {{ {condition} }};")).unwrap_err();
         assert!(told.contains(said), "{told}");
