@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use writ_core::argument::{ArgumentRule, ArgumentSource};
 use writ_core::config::{Place, Placed, Problems, Table, read};
 use writ_core::service::{AgentPeer, CredentialRule, Upstream};
-use writ_core::{Protocol, SecretName, Service, ServiceName};
+use writ_core::{Placement, Protocol, SecretName, Service, ServiceName};
 
 use crate::keys::KEYS;
 use crate::operation::operations;
+use crate::query::alike;
 use crate::setting::{Address, Dial, Pattern, Place as CredentialPlace, Port};
 
 /// A service with the places of what must be unique among all files.
@@ -47,6 +49,7 @@ fn service(table: &Table<'_>) -> Option<Declared> {
     };
     check_destinations(table, &service);
     check_protocol(table, &service);
+    check_credential(table, &service);
     Some(Declared { service, name: table.place("name"), hosts: host_places, addresses: address_places })
 }
 
@@ -94,6 +97,17 @@ fn check_destinations(table: &Table<'_>, service: &Service) {
             table.problem("addresses", "a `pass` service needs at least one address", Some(hint));
         }
         Protocol::Https | Protocol::Http | Protocol::Tcp | Protocol::Pass => {}
+    }
+}
+
+/// The parameter of the credential is overwritten after the decision, and what stands there is never to be recorded.
+fn check_credential(table: &Table<'_>, service: &Service) {
+    let Some(Placement::Query(place)) = service.credential.as_ref().map(|rule| &rule.place) else { return };
+    let reads =
+        |rule: &ArgumentRule| matches!(&rule.source, ArgumentSource::Query(name) if alike(name, place));
+    if let Some(rule) = service.operations.iter().find(|rule| rule.arguments.values().any(reads)) {
+        let what = format!("an argument of `{}` reads the parameter of the credential", rule.name);
+        table.sub_table("credential").problem("place", what, None);
     }
 }
 

@@ -196,6 +196,11 @@ fn arguments_and_fields_that_cannot_be_are_refused_where_they_stand() {
             "a query parameter has one value\n    hint: sets are read from bodies",
         ),
         (
+            with("t = 'query:Key string'")
+                .replace("[[op", "credential={secret='s', place={query='key'}}\n[[op"),
+            "key `credential.place`: an argument of `a/x` reads the parameter of the credential",
+        ),
+        (
             with("t = 1"),
             "expected an argument, found the number 1\n    hint: as in `t = \"body:/title string\"`",
         ),

@@ -1,5 +1,6 @@
 //! GraphQL requests, and what is tried to have a field executed that policy did not see.
 
+use proptest::prelude::*;
 use writ_core::Reason;
 
 use crate::support::{JSON, ask_with, shown};
@@ -187,4 +188,83 @@ fn a_graphql_request_is_one_object_in_the_body() {
     assert_eq!(raw("/graphql", &[graphql], b"{ viewer { x } }"), Err(Reason::BodyRefused));
     let get = ask_with("GET", "/graphql?query={viewer}", &[], b"");
     assert_eq!(get, Err(Reason::NoOperation));
+}
+
+/// Pieces of documents, whole and broken.
+const PIECES: [&str; 52] = [
+    "query",
+    "mutation",
+    "subscription",
+    "fragment F on M",
+    "on",
+    "{",
+    "{",
+    "}",
+    "}",
+    "(",
+    ")",
+    "[",
+    "]",
+    "...",
+    "...F",
+    ":",
+    "=",
+    "!",
+    "|",
+    "&",
+    "@include(if: true)",
+    "$v",
+    "$",
+    "viewer",
+    "deleteRef",
+    "createIssue",
+    "search",
+    "a",
+    "null",
+    "true",
+    "1",
+    "-1.5e3",
+    r#""s""#,
+    r#""\u0061""#,
+    r#""\u{1F600}""#,
+    r#""\ud83d\ude00""#,
+    r#""\ud83d""#,
+    r#""\uzzzz""#,
+    r#""\q""#,
+    r#""\"#,
+    "\"",
+    "\"\"\" b\n  \\\"\"\" c \"\"\"",
+    "\"\"\"",
+    "#",
+    "#c\n",
+    ",",
+    "\u{feff}",
+    "\0",
+    "input: {title: ",
+    "labelIds: ",
+    "query ($v: X = {title: [",
+    "{ createIssue(input: {title: ",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_document_is_it_is_read_or_refused(
+        pieces in prop::collection::vec(prop_oneof![9 => proptest::sample::select(&PIECES[..]).prop_map(str::to_owned), 1 => "[ -~]{0,3}"], 0..24),
+        wrapped in any::<bool>(),
+    ) {
+        let text = pieces.join(" ");
+        let text = if wrapped { format!("mutation {{ createIssue(input: {{title: {text}}}) {{ x }} }}") } else { text };
+        // What is permitted is named in the document itself.
+        if let Ok(name) = graph(&text, r#","variables":{"v":"t"}"#) {
+            let field = match name.split(' ').next() {
+                Some("forge/graph.delete") => "deleteRef",
+                Some("forge/graph.create") => "createIssue",
+                Some("forge/graph.search") => "search",
+                _ => "viewer",
+            };
+            prop_assert!(text.contains(field), "{} {}", name, text);
+        }
+    }
 }
