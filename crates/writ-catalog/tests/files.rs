@@ -167,13 +167,18 @@ fn what_does_not_go_together_is_refused() {
     }
 }
 
+/// A service with one operation.
+fn rule(more: &str) -> String {
+    format!("name='a'\nhosts=['a.test']\nports=[1]\n[[operation]]\nname='x'\neffect='write'\n{more}\n")
+}
+
+/// With this argument.
+fn with(argument: &str) -> String {
+    rule(&format!("path='/{{p}}'\nmethods=['POST']\narguments={{ {argument} }}"))
+}
+
 #[test]
-fn arguments_and_fields_that_cannot_be_are_refused_where_they_stand() {
-    let rule = |more: &str| {
-        format!("name='a'\nhosts=['a.test']\nports=[1]\n[[operation]]\nname='x'\neffect='write'\n{more}\n")
-    };
-    let with = |argument: &str| rule(&format!("path='/{{p}}'\nmethods=['POST']\narguments={{ {argument} }}"));
-    let graph = |more: &str| rule(&format!("path='/'\ngraphql='mutation m'\n{more}"));
+fn arguments_that_cannot_be_are_refused_where_they_stand() {
     let many: Vec<String> = (0..33).map(|n| format!("a{n} = 'body:/{n} string'")).collect();
     for (text, what) in [
         (
@@ -210,6 +215,16 @@ fn arguments_and_fields_that_cannot_be_are_refused_where_they_stand() {
         ),
         (with("p = 'body:/t string'"), "the path has an argument of this name"),
         (with(&many.join(", ")), "33 arguments, more than 32"),
+    ] {
+        let found = problems(&[("a.toml", &text)]);
+        assert!(found.contains(what), "{what}\n{found}");
+    }
+}
+
+#[test]
+fn fields_and_bodies_where_they_cannot_be_are_refused() {
+    let graph = |more: &str| rule(&format!("path='/'\ngraphql='mutation m'\n{more}"));
+    for (text, what) in [
         (with("t = 'graphql:/t string'"), "the operation is not a GraphQL one"),
         (
             graph("methods=['POST']\narguments={ t = 'body:/t string' }"),

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use writ_core::argument::ArgumentKind;
-use writ_core::{Argument, Arguments, Operation, Reason, Service};
+use writ_core::{Argument, Arguments, Reason, Service};
 use writ_gate::{Decide, Verdict};
 use writ_policy::{Engine, PolicySet, SAMPLE_KEYS, read_samples, run_samples, schema_text};
 
-use crate::support::{argument, in_body, services, session};
+use crate::support::{argument, in_body, operation, services, session};
 
 /// The title is required, beside what is optional.
 fn typed() -> Vec<Arc<Service>> {
@@ -44,12 +44,10 @@ fn load(policy: &str) -> Result<Arc<PolicySet>, String> {
 }
 
 fn decide(arguments: Arguments) -> Verdict {
-    let services = typed();
-    let rule =
-        services[0].operations.iter().find(|rule| rule.name.as_str() == "forge/issues.create").unwrap();
-    let operation = Operation { rule: Arc::clone(rule), arguments };
+    let (forge, mut create) = operation(&typed(), "forge/issues.create");
+    create.arguments = arguments;
     let who = session("coder", "unix:alice", &[]);
-    Engine::new(load(POLICY).unwrap()).decide(&who, &services[0], &operation)
+    Engine::new(load(POLICY).unwrap()).decide(&who, &forge, &create)
 }
 
 #[test]
@@ -89,7 +87,7 @@ fn arguments_that_are_not_the_operations_contradict_the_set() {
         ("labels", "security".into()),
         ("other", "x".into()),
     ] {
-        assert_eq!(decide(asked(&[more.clone()])).reason, Some(Reason::PolicyError), "{more:?}");
+        assert_eq!(decide(asked(std::slice::from_ref(&more))).reason, Some(Reason::PolicyError), "{more:?}");
     }
     let mut without = asked(&[]);
     without.remove("title");
