@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use writ_core::clock::ManualClock;
 use writ_core::event::{ActionClosed, ActionIntended, Event, Key, Keys, LeaseFate};
-use writ_core::service::{CredentialRule, OperationRule, PathTemplate, RequestHead, Upstream};
+use writ_core::service::{
+    CredentialRule, Headers, OperationRule, PathTemplate, RequestHead, Selection, Upstream,
+};
 use writ_core::{
     AgentName, Assurance, ConnId, Effect, HostName, HumanId, IdSource, Operation, OperationName, Placement,
     Process, Protocol, Reason, RunId, RunTag, Secret, SecretName, Service, ServiceName, SessionId, Timestamp,
     TrustDomain,
 };
 use writ_gate::{
-    Asked, BoxFuture, Catalog, Conn, Decide, Delegation, Destination, Ended, Exchange, Gate, Human, Identify,
-    Marks, Mint, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict,
+    Asked, Body, BoxFuture, Catalog, Conn, Decide, Delegation, Destination, Ended, Exchange, Gate, Human,
+    Identify, Marks, Mint, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict,
 };
 
 use crate::{Broker, Store, StoreKey};
@@ -170,8 +172,9 @@ impl World {
     }
 
     async fn act(&self) -> Result<Exchange, Reason> {
-        let head = RequestHead { method: "GET", path: "/x", query: None };
-        let asked = Asked { host: &self.host, head, marks: Marks::default() };
+        let head = RequestHead { method: "GET", path: "/x", query: None, headers: Headers::default() };
+        let selected = self.gate.select(&self.admitted, &self.host, &head);
+        let asked = Asked { host: &self.host, head, marks: Marks::default(), selected, body: Body::Unread };
         self.gate.action(&self.admitted, asked).await.map_err(|refusal| refusal.reason)
     }
 
@@ -238,15 +241,26 @@ impl Catalog for One {
         Ok(Arc::clone(&self.service))
     }
 
-    fn operation(&self, _: &Service, _: &HostName, _: &RequestHead<'_>) -> Result<Operation, Reason> {
+    fn select(&self, _: &Service, _: &HostName, _: &RequestHead<'_>) -> Result<Selection, Reason> {
         let rule = OperationRule {
             name: OperationName::new("forge/any").unwrap(),
             effect: Effect::Read,
             methods: Vec::new(),
             path: PathTemplate { text: "/x".into(), segments: Vec::new() },
             query: BTreeMap::new(),
+            arguments: BTreeMap::new(),
+            graphql: None,
         };
-        Ok(Operation { rule: Arc::new(rule), arguments: BTreeMap::new() })
+        Ok(Operation { rule: Arc::new(rule), arguments: BTreeMap::new() }.into())
+    }
+
+    fn operation(
+        &self,
+        selected: Selection,
+        _: &RequestHead<'_>,
+        _: Option<&[u8]>,
+    ) -> Result<Operation, Reason> {
+        selected.candidates.into_iter().next().ok_or(Reason::NoOperation)
     }
 }
 

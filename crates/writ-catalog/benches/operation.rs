@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use writ_catalog::{CatalogStore, Services};
 use writ_core::config::Problems;
-use writ_core::service::RequestHead;
+use writ_core::service::{Headers, RequestHead};
 use writ_core::{Clock as _, HostName};
 use writ_gate::{Catalog as _, Destination};
 use writ_host::SystemClock;
@@ -37,8 +37,11 @@ fn main() {
         ("no operation among 50 rules", "/repos/acme/site/other/7"),
         ("operation, last of 50, escapes", "/repos/ac%20me/site/thing49/7"),
     ] {
-        let head = RequestHead { method: "GET", path, query: Some("page=2") };
-        measure(what, || catalog.operation(&service, &host, black_box(&head)).is_ok());
+        let head = RequestHead { method: "GET", path, query: Some("page=2"), headers: Headers::default() };
+        measure(what, || {
+            let selected = catalog.select(&service, &host, black_box(&head));
+            selected.and_then(|selected| catalog.operation(selected, &head, None)).is_ok()
+        });
     }
 }
 

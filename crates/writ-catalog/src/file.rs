@@ -1,17 +1,17 @@
 //! One service file becomes one service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use writ_core::argument::{ArgumentRule, ArgumentSource};
 use writ_core::config::{Place, Placed, Problems, Table, read};
-use writ_core::service::{AgentPeer, CredentialRule, OperationRule, Upstream};
-use writ_core::{Effect, OperationName, Protocol, SecretName, Service, ServiceName};
+use writ_core::service::{AgentPeer, CredentialRule, Upstream};
+use writ_core::{Placement, Protocol, SecretName, Service, ServiceName};
 
 use crate::keys::KEYS;
-use crate::matching::connect_rule;
-use crate::setting::{Address, Dial, Method, Pattern, Place as CredentialPlace, Port};
-use crate::template::{self, Template};
+use crate::operation::operations;
+use crate::query::alike;
+use crate::setting::{Address, Dial, Pattern, Place as CredentialPlace, Port};
 
 /// A service with the places of what must be unique among all files.
 pub(crate) struct Declared {
@@ -49,6 +49,7 @@ fn service(table: &Table<'_>) -> Option<Declared> {
     };
     check_destinations(table, &service);
     check_protocol(table, &service);
+    check_credential(table, &service);
     Some(Declared { service, name: table.place("name"), hosts: host_places, addresses: address_places })
 }
 
@@ -99,6 +100,17 @@ fn check_destinations(table: &Table<'_>, service: &Service) {
     }
 }
 
+/// The parameter of the credential is overwritten after the decision, and what stands there is never to be recorded.
+fn check_credential(table: &Table<'_>, service: &Service) {
+    let Some(Placement::Query(place)) = service.credential.as_ref().map(|rule| &rule.place) else { return };
+    let reads =
+        |rule: &ArgumentRule| matches!(&rule.source, ArgumentSource::Query(name) if alike(name, place));
+    if let Some(rule) = service.operations.iter().find(|rule| rule.arguments.values().any(reads)) {
+        let what = format!("an argument of `{}` reads the parameter of the credential", rule.name);
+        table.sub_table("credential").problem("place", what, None);
+    }
+}
+
 /// What does not go together with the protocol.
 fn check_protocol(table: &Table<'_>, service: &Service) {
     let Service { protocol, upstream, credential, .. } = service;
@@ -135,76 +147,5 @@ fn check_protocol(table: &Table<'_>, service: &Service) {
             upstream_table.problem("danger_plaintext_credential", "has no effect here", Some(hint));
         }
         _ => {}
-    }
-}
-
-fn operations(
-    table: &Table<'_>,
-    service: Option<&ServiceName>,
-    protocol: Option<Protocol>,
-) -> Vec<Arc<OperationRule>> {
-    let tables = table.tables("operation");
-    if matches!(protocol, Some(Protocol::Tcp | Protocol::Pass)) {
-        if !tables.is_empty() {
-            let hint = "the connection is its one operation, `NAME/connect`";
-            table.problem("operation", "a `tcp` or `pass` service lists no operations", Some(hint));
-        }
-        let name = service.and_then(|name| OperationName::new(&format!("{name}/connect")).ok());
-        return name.map(connect_rule).map(Arc::new).into_iter().collect();
-    }
-    if tables.is_empty() && protocol.is_some() {
-        let hint = "add at least one `[[operation]]`";
-        table.problem("operation", "without operations nothing can be done at the service", Some(hint));
-    }
-    let mut rules: Vec<Arc<OperationRule>> = Vec::with_capacity(tables.len());
-    for entry in &tables {
-        if let Some(rule) = operation(entry, service) {
-            check_rule(entry, &rules, &rule);
-            rules.push(Arc::new(rule));
-        }
-    }
-    rules
-}
-
-fn operation(table: &Table<'_>, service: Option<&ServiceName>) -> Option<OperationRule> {
-    let short = table.required::<String>("name");
-    let effect = table.required::<Effect>("effect");
-    let methods = table.list::<Method>("methods").into_iter().map(|method| method.0).collect();
-    let path = table.required::<Template>("path");
-    let query: BTreeMap<String, String> = table.map("query");
-    // Named for the service even if that has no valid name, so that the operation's own name is checked.
-    let (service, short) = (service.map_or("service", ServiceName::as_str), short?);
-    let name = OperationName::new(&format!("{service}/{short}"))
-        .map_err(|_| {
-            let hint = "letters, digits, `.`, `-`, `_`; the service's name is put before it";
-            table.problem("name", format!("`{short}` is not an operation's name"), Some(hint));
-        })
-        .ok();
-    Some(OperationRule { name: name?, effect: effect?, methods, path: path?.0, query })
-}
-
-/// Compares a rule with those before it.
-fn check_rule(table: &Table<'_>, before: &[Arc<OperationRule>], rule: &OperationRule) {
-    if rule.effect == Effect::Connect {
-        let hint = "`connect` is for connections that are not read";
-        table.problem("effect", "a request has another effect than `connect`", Some(hint));
-    }
-    if let Some(twin) = before.iter().find(|other| other.name == rule.name) {
-        if twin.effect != rule.effect {
-            table.problem("effect", format!("`{}` has another effect in a rule above", rule.name), None);
-        }
-        if template::arguments(&twin.path) != template::arguments(&rule.path) {
-            let hint = "rules that share a name are one operation and must have the same arguments";
-            table.problem("path", format!("`{}` has other arguments in a rule above", rule.name), Some(hint));
-        }
-    }
-    let same = |other: &&Arc<OperationRule>| {
-        other.path.segments == rule.path.segments
-            && other.query == rule.query
-            && other.methods == rule.methods
-    };
-    if let Some(other) = before.iter().find(same) {
-        let what = format!("covers the same requests as `{}` above, so it is never reached", other.name);
-        table.problem("path", what, None);
     }
 }

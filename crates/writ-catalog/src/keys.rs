@@ -101,4 +101,20 @@ pub const KEYS: &[KeyDoc] = &[
         "any query",
         "Query parameters that must occur once and have exactly this value.",
     ),
+    KeyDoc::optional(
+        "operation.arguments.*",
+        "`query:NAME`, `body:POINTER` or `graphql:POINTER`, a space, and `string`, `integer`, `boolean` or `strings`, with \
+         `?` after it if it may be absent",
+        "the arguments of the path alone",
+        "What policies and records know of a request besides its path, by a name of a-z, 0-9 and `_`. `body` reads the JSON \
+         body at a JSON Pointer (RFC 6901), `graphql` the arguments of the root field. A request in which it is missing, of \
+         another type, or to be read in two ways is refused. A body that is read is held, up to 1 MiB; others stream.",
+    ),
+    KeyDoc::optional(
+        "operation.graphql",
+        "`query` or `mutation`, a space, and the name of a root field",
+        "the operation is not one of GraphQL",
+        "One of the operations that share a path: requests whose document asks for this field, under whatever alias and in \
+         whatever fragment. Sent by `POST`, one operation a request; persisted documents and batches are refused.",
+    ),
 ];

@@ -22,6 +22,13 @@
 //! methods = ["GET"]
 //! path = "/{owner}/{repo}.git/info/refs"
 //! query = { service = "git-upload-pack" }
+//!
+//! [[operation]]
+//! name = "issues.create"
+//! effect = "write"
+//! methods = ["POST"]
+//! path = "/api/repos/{owner}/{repo}/issues"
+//! arguments = { title = "body:/title string", labels = "body:/labels strings?" }
 //! ```
 //!
 //! Every key is described in [`KEYS`]. A set of files becomes [`Services`], checked as a whole: two services never
@@ -31,11 +38,18 @@
 //! could be read in more than one way is refused, and one that matches no rule is no operation.
 #![forbid(unsafe_code)]
 
+mod argument;
 mod check;
+mod content;
 mod file;
+mod graphql;
+mod json;
 mod keys;
 mod matching;
+mod method;
+mod operation;
 mod path;
+mod query;
 mod rules;
 mod setting;
 mod store;

@@ -1,14 +1,17 @@
-//! Which operation a request is: the first rule that fits.
+//! Which operation a request is: the first rule that fits its head, with the arguments that its head and body carry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use writ_core::service::{OperationRule, PathTemplate, RequestHead};
-use writ_core::{Effect, HostName, Operation, OperationName, Protocol, Reason, Service};
+use writ_core::argument::{ArgumentKind, ArgumentRule, ArgumentSource};
+use writ_core::service::{OperationRule, PathTemplate, RequestHead, Root, Selection};
+use writ_core::{Argument, Arguments, Effect, HostName, Operation, OperationName, Protocol, Reason, Service};
 
-use crate::path::{Path, parameter};
+use crate::graphql::{self, Executed};
+use crate::path::Path;
+use crate::query::parameter;
 use crate::rules::Rules;
-use crate::template;
+use crate::{argument, content, method, template};
 
 /// The one rule of a service whose connection is one action.
 pub(crate) fn connect_rule(name: OperationName) -> OperationRule {
@@ -18,26 +21,29 @@ pub(crate) fn connect_rule(name: OperationName) -> OperationRule {
         methods: Vec::new(),
         path: PathTemplate { text: String::new(), segments: Vec::new() },
         query: BTreeMap::new(),
+        arguments: BTreeMap::new(),
+        graphql: None,
     }
 }
 
-/// The operation of a request at a service. `rules` is the service's index; without one, each rule is tried in turn.
-pub(crate) fn operation(
+/// The rules that a request's head leads to. `rules` is the service's index; without one, each rule is tried in turn.
+pub(crate) fn select(
     service: &Service,
     rules: Option<&Rules>,
     host: &HostName,
     request: &RequestHead<'_>,
-) -> Result<Operation, Reason> {
+) -> Result<Selection, Reason> {
     match service.protocol {
         Protocol::Tcp | Protocol::Pass => {
             let rule = service.operations.first().ok_or(Reason::NoOperation)?;
-            Ok(Operation { rule: Arc::clone(rule), arguments: BTreeMap::new() })
+            Ok(Operation { rule: Arc::clone(rule), arguments: BTreeMap::new() }.into())
         }
         Protocol::Https | Protocol::Http => {
             // Agreed upon by all names of the request, and yet it must be one of this service.
             if !service.hosts.iter().any(|pattern| pattern.matches(host)) {
                 return Err(Reason::NameMismatch);
             }
+            method::said_once(request)?;
             let path = Path::parse(request.path)?;
             match rules {
                 Some(rules) => {
@@ -50,20 +56,109 @@ pub(crate) fn operation(
     }
 }
 
-/// The first of the rules that covers the request.
+/// The first of the rules that covers the request's head. If that is a GraphQL field, all the other fields with it: what
+/// comes to such a path is one of them, or nothing.
 fn first<'r>(
     rules: impl Iterator<Item = &'r Arc<OperationRule>>,
     path: &Path<'_>,
     request: &RequestHead<'_>,
-) -> Result<Operation, Reason> {
+) -> Result<Selection, Reason> {
+    let mut candidates: Vec<Operation> = Vec::new();
     for rule in rules {
-        if covers(rule, path, request)? {
-            let arguments = template::values(&rule.path, path);
-            return Ok(Operation { rule: Arc::clone(rule), arguments });
+        let wanted = candidates.is_empty() || rule.graphql.is_some();
+        if wanted && covers(rule, path, request)? {
+            candidates
+                .push(Operation { rule: Arc::clone(rule), arguments: template::values(&rule.path, path) });
+            if rule.graphql.is_none() {
+                break;
+            }
         }
     }
-    // An encoded slash that no rule asks for is a slash to some servers and a letter to others.
-    Err(if path.has_encoded_slash() { Reason::AmbiguousRequest } else { Reason::NoOperation })
+    let Some(found) = candidates.first() else {
+        // An encoded slash that no rule asks for is a slash to some servers and a letter to others.
+        let encoded = path.has_encoded_slash();
+        return Err(if encoded { Reason::AmbiguousRequest } else { Reason::NoOperation });
+    };
+    let reads_body = found.rule.reads_body() || method::may_be_form(request);
+    Ok(Selection { candidates, reads_body })
+}
+
+/// The operation, of those selected, that the request is.
+pub(crate) fn operation(
+    selected: Selection,
+    request: &RequestHead<'_>,
+    body: Option<&[u8]>,
+) -> Result<Operation, Reason> {
+    let Selection { candidates, reads_body } = selected;
+    let body = match (reads_body, body) {
+        (true, Some(body)) => body,
+        (true, None) => return Err(Reason::BodyRefused),
+        (false, _) => &[],
+    };
+    if reads_body && method::may_be_form(request) {
+        content::plain(request, body)?;
+        method::in_form(body, request.method)?;
+    }
+    let mut candidates = candidates.into_iter();
+    let found = candidates.next().ok_or(Reason::NoOperation)?;
+    let document = if found.rule.reads_body() { content::json(request, body)? } else { None };
+    if found.rule.graphql.is_some() {
+        graphql::in_body_only(request)?;
+        let document = document.ok_or(Reason::BodyRefused)?;
+        let executed = Executed::read(&document)?;
+        return executes(std::iter::once(found).chain(candidates), request, &executed);
+    }
+    let read = argument::read(&found.rule, request, document.as_ref(), |_| Ok(None))?;
+    Ok(with(found, read))
+}
+
+/// The one operation that a GraphQL request executes. Several fields are one operation only if all of them are it, with the
+/// same arguments, and nothing is done by them more than once.
+fn executes(
+    candidates: impl Iterator<Item = Operation>,
+    request: &RequestHead<'_>,
+    executed: &Executed<'_>,
+) -> Result<Operation, Reason> {
+    if executed.root == Root::Mutation && executed.fields.len() > 1 {
+        return Err(Reason::SeveralOperations);
+    }
+    let candidates: Vec<Operation> = candidates.collect();
+    let mut only: Option<Operation> = None;
+    for field in &executed.fields {
+        let is = |rule: &OperationRule| {
+            rule.graphql
+                .as_ref()
+                .is_some_and(|wanted| wanted.root == executed.root && wanted.name == field.name)
+        };
+        let found = candidates.iter().find(|operation| is(&operation.rule)).ok_or(Reason::NoOperation)?;
+        let in_field = |wanted: &ArgumentRule| {
+            let ArgumentSource::Graphql(pointer) = &wanted.source else { return Ok(None) };
+            executed.argument(field, pointer).map(|found| found.map(|found| coerced(found, wanted.kind)))
+        };
+        let read = argument::read(&found.rule, request, None, in_field)?;
+        let found = with(found.clone(), read);
+        match &only {
+            Some(known) if known.rule.name != found.rule.name || known.arguments != found.arguments => {
+                return Err(Reason::SeveralOperations);
+            }
+            Some(_) => {}
+            None => only = Some(found),
+        }
+    }
+    only.ok_or(Reason::NoOperation)
+}
+
+/// One text where a list is wanted is a list of it (GraphQL specification, section 3.11).
+fn coerced(argument: Argument, kind: ArgumentKind) -> Argument {
+    match (argument, kind) {
+        (Argument::String(text), ArgumentKind::Strings) => Argument::Strings([text].into()),
+        (argument, _) => argument,
+    }
+}
+
+fn with(mut operation: Operation, more: Arguments) -> Operation {
+    operation.arguments.extend(more);
+    operation
 }
 
 fn covers(rule: &OperationRule, path: &Path<'_>, request: &RequestHead<'_>) -> Result<bool, Reason> {
@@ -83,6 +178,7 @@ fn covers(rule: &OperationRule, path: &Path<'_>, request: &RequestHead<'_>) -> R
 mod tests {
     use proptest::prelude::*;
     use writ_core::config::Problems;
+    use writ_core::service::Headers;
 
     use super::*;
     use crate::check::Services;
@@ -105,6 +201,8 @@ mod tests {
             { name = "j", effect = "read", path = "/{x}%2F{y}" },
             { name = "k", effect = "read", path = "/{x}%2F{y}/b" },
             { name = "l", effect = "read", path = "/{x...}", methods = ["DELETE"] },
+            { name = "m", effect = "read", path = "/b", methods = ["POST"], graphql = "query m" },
+            { name = "n", effect = "write", path = "/b", methods = ["POST"], graphql = "mutation n" },
         ]
     "#;
 
@@ -119,9 +217,10 @@ mod tests {
             let services = Services::read([("s.toml", FILE)], &mut problems).unwrap();
             let service = services.iter().next().unwrap();
             let host = HostName::new("s.test").unwrap();
-            let head = RequestHead { method: &method, path: &path, query: Some(&query) };
-            let indexed = operation(service, Some(&Rules::new(service)), &host, &head);
-            prop_assert_eq!(indexed, operation(service, None, &host, &head));
+            let headers = Headers::default();
+            let head = RequestHead { method: &method, path: &path, query: Some(&query), headers };
+            let indexed = select(service, Some(&Rules::new(service)), &host, &head);
+            prop_assert_eq!(indexed, select(service, None, &host, &head));
         }
     }
 }

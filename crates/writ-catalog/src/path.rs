@@ -1,4 +1,4 @@
-//! A request's path and query in the one form that rules are compared with.
+//! A request's path in the one form that rules are compared with.
 //!
 //! What two servers could read differently is refused, not repaired: the service may sit behind servers that
 //! decode, normalise or split in their own way, and the rule must mean the same request to all of them.
@@ -98,54 +98,17 @@ fn decode(raw: &str) -> Result<Cow<'_, str>, Reason> {
 }
 
 /// Whether a `%` is not followed by two hex digits.
-fn has_broken_escape(raw: &str) -> bool {
+pub(crate) fn has_broken_escape(raw: &str) -> bool {
     raw.split('%').skip(1).any(|after| !begins_with_hex(after))
 }
 
 /// Whether the text would change if it were decoded again.
-fn has_escape(text: &str) -> bool {
+pub(crate) fn has_escape(text: &str) -> bool {
     text.split('%').skip(1).any(begins_with_hex)
 }
 
 fn begins_with_hex(text: &str) -> bool {
     matches!(text.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit())
-}
-
-/// The one value of a query parameter: `None` if it is absent, an error if it occurs twice or the query is split
-/// differently by different servers.
-pub(crate) fn parameter<'a>(query: Option<&'a str>, name: &str) -> Result<Option<Cow<'a, str>>, Reason> {
-    let query = query.unwrap_or_default();
-    // Some servers split at `;` too (HTML 4.01, B.2.2).
-    if query.contains([';', '#']) {
-        return Err(Reason::AmbiguousRequest);
-    }
-    let mut found = None;
-    for pair in query.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if form_decode(key)? != name {
-            continue;
-        }
-        let value = form_decode(value)?;
-        if found.replace(value).is_some() {
-            return Err(Reason::AmbiguousRequest);
-        }
-    }
-    Ok(found)
-}
-
-/// `application/x-www-form-urlencoded`: `+` is a space.
-fn form_decode(raw: &str) -> Result<Cow<'_, str>, Reason> {
-    if has_broken_escape(raw) {
-        return Err(Reason::AmbiguousRequest);
-    }
-    let decoded = if raw.contains('+') {
-        let spaced = raw.replace('+', " ");
-        percent_decode_str(&spaced).decode_utf8().map(|text| Cow::Owned(text.into_owned()))
-    } else {
-        percent_decode_str(raw).decode_utf8()
-    };
-    let text = decoded.map_err(|_| Reason::AmbiguousRequest)?;
-    if text.contains('\0') || has_escape(&text) { Err(Reason::AmbiguousRequest) } else { Ok(text) }
 }
 
 #[cfg(test)]
@@ -244,27 +207,6 @@ mod tests {
             "/%252525",
         ] {
             assert_eq!(Path::parse(path), Err(Reason::AmbiguousRequest), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_repeated_parameter_is_ambiguous() {
-        let value = |query| parameter(Some(query), "service").map(|v| v.map(Cow::into_owned));
-        assert_eq!(parameter(None, "service"), Ok(None));
-        assert_eq!(value(""), Ok(None));
-        assert_eq!(value("a=b&service=x+y"), Ok(Some("x y".to_owned())));
-        assert_eq!(value("ser%76ice=x"), Ok(Some("x".to_owned())));
-        assert_eq!(value("Service=x"), Ok(None));
-        assert_eq!(value("service"), Ok(Some(String::new())));
-        for query in [
-            "service=a&service=a",
-            "service=a&ser%76ice=b",
-            "a=b;service=x",
-            "service=%",
-            "service=%2566",
-            "%ff=1",
-        ] {
-            assert_eq!(value(query), Err(Reason::AmbiguousRequest), "{query}");
         }
     }
 }

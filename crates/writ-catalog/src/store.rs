@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use writ_core::service::{HostPattern, RequestHead};
+use writ_core::service::{HostPattern, RequestHead, Selection};
 use writ_core::{HostName, Operation, Protocol, Reason, Service, ServiceName};
 use writ_gate::{Catalog, Destination};
 
@@ -144,16 +144,25 @@ impl Catalog for CatalogStore {
         self.0.load().find(destination).cloned()
     }
 
-    fn operation(
+    fn select(
         &self,
         service: &Service,
         host: &HostName,
         request: &RequestHead<'_>,
-    ) -> Result<Operation, Reason> {
+    ) -> Result<Selection, Reason> {
         let index = self.0.load();
         // A service of an earlier set keeps its own rules, which this index does not know.
         let known =
             index.rules.get(&service.name).filter(|(current, _)| std::ptr::eq(&raw const **current, service));
-        matching::operation(service, known.map(|(_, rules)| rules), host, request)
+        matching::select(service, known.map(|(_, rules)| rules), host, request)
+    }
+
+    fn operation(
+        &self,
+        selected: Selection,
+        request: &RequestHead<'_>,
+        body: Option<&[u8]>,
+    ) -> Result<Operation, Reason> {
+        matching::operation(selected, request, body)
     }
 }

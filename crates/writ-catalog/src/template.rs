@@ -1,7 +1,8 @@
 //! Path templates: their text, and whether a path fits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use writ_core::Arguments;
 use writ_core::config::{Setting, Value, Wrong};
 use writ_core::service::{PathSegment, PathTemplate};
 
@@ -55,7 +56,7 @@ fn segment(text: &str) -> Result<PathSegment, &'static str> {
     }
 }
 
-fn argument(name: &str) -> Result<String, &'static str> {
+pub(crate) fn argument(name: &str) -> Result<String, &'static str> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     if name.is_empty() || !name.bytes().all(allowed) {
         return Err("an argument's name is of a-z, 0-9 and `_`");
@@ -115,24 +116,24 @@ fn fit(pattern: &[PathSegment], segments: &[Segment<'_>]) -> bool {
 }
 
 /// The values of the template's arguments in a path that fits.
-pub(crate) fn values(template: &PathTemplate, path: &Path<'_>) -> BTreeMap<String, String> {
-    let mut values = BTreeMap::new();
+pub(crate) fn values(template: &PathTemplate, path: &Path<'_>) -> Arguments {
+    let mut values = Arguments::new();
     for (want, (n, segment)) in template.segments.iter().zip(path.segments().iter().enumerate()) {
         match want {
             PathSegment::Literal(_) => {}
             PathSegment::Argument { name, suffix } => {
                 let value = segment.plain().and_then(|text| text.strip_suffix(suffix.as_str()));
-                values.insert(name.clone(), value.unwrap_or_default().to_owned());
+                values.insert(name.clone(), value.unwrap_or_default().into());
             }
             PathSegment::Pair(first, second) => {
                 let (a, b) = segment.pair().unwrap_or_default();
-                values.insert(first.clone(), a.to_owned());
-                values.insert(second.clone(), b.to_owned());
+                values.insert(first.clone(), a.into());
+                values.insert(second.clone(), b.into());
             }
             PathSegment::Rest(name) => {
                 let rest = path.segments().get(n..).unwrap_or_default();
                 let rest: Vec<&str> = rest.iter().filter_map(Segment::plain).collect();
-                values.insert(name.clone(), rest.join("/"));
+                values.insert(name.clone(), rest.join("/").into());
             }
         }
     }
@@ -141,15 +142,17 @@ pub(crate) fn values(template: &PathTemplate, path: &Path<'_>) -> BTreeMap<Strin
 
 #[cfg(test)]
 mod tests {
+    use writ_core::Argument;
+
     use super::*;
 
-    fn matched(template: &str, path: &str) -> Option<Vec<(String, String)>> {
+    fn matched(template: &str, path: &str) -> Option<Vec<(String, Argument)>> {
         let (template, path) = (parse(template).unwrap(), Path::parse(path).unwrap());
         fits(&template, &path).then(|| values(&template, &path).into_iter().collect())
     }
 
-    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, Argument)> {
+        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).into())).collect()
     }
 
     #[test]

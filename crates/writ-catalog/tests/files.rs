@@ -167,6 +167,97 @@ fn what_does_not_go_together_is_refused() {
     }
 }
 
+/// A service with one operation.
+fn rule(more: &str) -> String {
+    format!("name='a'\nhosts=['a.test']\nports=[1]\n[[operation]]\nname='x'\neffect='write'\n{more}\n")
+}
+
+/// With this argument.
+fn with(argument: &str) -> String {
+    rule(&format!("path='/{{p}}'\nmethods=['POST']\narguments={{ {argument} }}"))
+}
+
+#[test]
+fn arguments_that_cannot_be_are_refused_where_they_stand() {
+    let many: Vec<String> = (0..33).map(|n| format!("a{n} = 'body:/{n} string'")).collect();
+    for (text, what) in [
+        (
+            with("t = 'body:/t'"),
+            "a.toml:9:17: key `operation[0].arguments.t`: `body:/t` is not an argument: it is a place",
+        ),
+        (with("t = 'body:/t text'"), "its type is none of `string`, `integer`, `boolean`, `strings`"),
+        (
+            with("t = 'header:t string'"),
+            "its place is none of `query:NAME`, `body:POINTER`, `graphql:POINTER`",
+        ),
+        (
+            with("t = 'body:t string'"),
+            "`t` is no JSON Pointer: it must begin with `/`\n    hint: as in `/title`",
+        ),
+        (with("t = 'body:/t~2 string'"), "`~` is written `~0`"),
+        (with("t = 'query: string'"), "it names no parameter"),
+        (
+            with("t = 'query:t strings'"),
+            "a query parameter has one value\n    hint: sets are read from bodies",
+        ),
+        (
+            with("t = 'query:Key string'")
+                .replace("[[op", "credential={secret='s', place={query='key'}}\n[[op"),
+            "key `credential.place`: an argument of `a/x` reads the parameter of the credential",
+        ),
+        (
+            with("t = 1"),
+            "expected an argument, found the number 1\n    hint: as in `t = \"body:/title string\"`",
+        ),
+        (
+            with("T = 'body:/t string'"),
+            "key `operation[0].arguments.T`: an argument's name is of a-z, 0-9 and `_`",
+        ),
+        (with("p = 'body:/t string'"), "the path has an argument of this name"),
+        (with(&many.join(", ")), "33 arguments, more than 32"),
+    ] {
+        let found = problems(&[("a.toml", &text)]);
+        assert!(found.contains(what), "{what}\n{found}");
+    }
+}
+
+#[test]
+fn fields_and_bodies_where_they_cannot_be_are_refused() {
+    let graph = |more: &str| rule(&format!("path='/'\ngraphql='mutation m'\n{more}"));
+    for (text, what) in [
+        (with("t = 'graphql:/t string'"), "the operation is not a GraphQL one"),
+        (
+            graph("methods=['POST']\narguments={ t = 'body:/t string' }"),
+            "are its field's\n    hint: as in `graphql:/",
+        ),
+        (graph(""), "a GraphQL operation is sent by POST alone"),
+        (graph("methods=['POST','GET']"), "a GraphQL operation is sent by POST alone"),
+        (
+            graph("methods=['POST']").replace("'mutation m'", "'createIssue'"),
+            "is not `query` or `mutation` and",
+        ),
+        (
+            graph("methods=['POST']").replace("'mutation m'", "'mutation a-b'"),
+            "is not `query` or `mutation` and",
+        ),
+        (
+            graph("methods=['POST']").replace("mutation m", "subscription m"),
+            "is not `query` or `mutation` and",
+        ),
+        (
+            rule("path='/'\narguments={ t = 'body:/t string' }"),
+            "arguments in a body need methods that have one",
+        ),
+        (
+            rule("path='/'\nmethods=['GET','PUT']\narguments={ t = 'body:/t string' }"),
+            "`GET` and `HEAD` have no body",
+        ),
+    ] {
+        let found = problems(&[("a.toml", &text)]);
+        assert!(found.contains(what), "{what}\n{found}");
+    }
+}
+
 #[test]
 fn rules_that_share_a_name_are_one_operation() {
     let more = |rule: &str| service("") + "\n[[operation]]\nname = 'x'\n" + rule;
@@ -174,6 +265,20 @@ fn rules_that_share_a_name_are_one_operation() {
         ("effect = 'delete'\npath = '/b'\n", "`a/x` has another effect in a rule above"),
         ("effect = 'read'\npath = '/{b}'\n", "`a/x` has other arguments in a rule above"),
         ("effect = 'read'\npath = '/'\n", "covers the same requests as `a/x` above"),
+        (
+            "effect = 'read'\npath = '/b'\narguments = { q = 'query:q string' }\n",
+            "key `operation[1].arguments`: `a/x` has other arguments in a rule above",
+        ),
+        (
+            "effect = 'read'\npath = '/g'\nmethods = ['POST']\ngraphql = 'query a'\n[[operation]]\nname = 'y'\n\
+             effect = 'read'\npath = '/g'\nmethods = ['POST']\n",
+            "shares its requests with `a/x` above, and one of them is not GraphQL",
+        ),
+        (
+            "effect = 'read'\npath = '/g'\nmethods = ['POST']\ngraphql = 'query a'\n[[operation]]\nname = 'y'\n\
+             effect = 'read'\npath = '/g'\nmethods = ['POST']\ngraphql = 'query a'\n",
+            "covers the same requests as `a/x` above",
+        ),
     ] {
         let found = problems(&[("a.toml", &more(rule))]);
         assert!(found.contains(what), "{what}\n{found}");

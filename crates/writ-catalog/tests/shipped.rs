@@ -6,8 +6,8 @@ use std::path::Path;
 
 use writ_catalog::{CatalogStore, Services};
 use writ_core::config::Problems;
-use writ_core::service::RequestHead;
-use writ_core::{HostName, Reason};
+use writ_core::service::{Headers, RequestHead};
+use writ_core::{Argument, HostName, Reason};
 use writ_gate::{Catalog as _, Destination};
 
 fn shipped() -> CatalogStore {
@@ -28,15 +28,20 @@ fn shipped() -> CatalogStore {
 }
 
 fn ask(catalog: &CatalogStore, request: &str) -> Result<String, Reason> {
+    let (request, body) = request.split_once('\n').unwrap_or((request, ""));
     let (method, url) = request.split_once(' ').unwrap();
     let (host, target) = url.split_once('/').unwrap();
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let host = HostName::new(host).unwrap();
     let destination = Destination { address: ([198, 18, 0, 1], 443).into(), name: Some(host.clone()) };
     let service = catalog.service(&destination)?;
-    let head = RequestHead { method, path: &format!("/{path}"), query };
-    let operation = catalog.operation(&service, &host, &head)?;
-    let arguments: Vec<String> = operation.arguments.iter().map(|(k, v)| format!(" {k}={v}")).collect();
+    let headers: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
+    let head = RequestHead { method, path: &format!("/{path}"), query, headers: Headers(&headers) };
+    let selected = catalog.select(&service, &host, &head)?;
+    let operation = catalog.operation(selected, &head, Some(body.as_bytes()))?;
+    let plain = |argument: &Argument| argument.as_str().map_or_else(|| argument.to_string(), str::to_owned);
+    let arguments: Vec<String> =
+        operation.arguments.iter().map(|(k, v)| format!(" {k}={}", plain(v))).collect();
     let rule = &operation.rule;
     Ok(format!("{} {}{}", rule.effect.as_str(), rule.name, arguments.concat()))
 }
@@ -46,7 +51,30 @@ fn requests_become_the_operations_that_they_should() {
     let catalog = shipped();
     for (request, expected) in [
         ("GET api.github.com/repos/o/r/issues?state=open", "read github/issues.list owner=o repo=r"),
-        ("POST api.github.com/repos/o/r/issues", "write github/issues.create owner=o repo=r"),
+        (
+            "POST api.github.com/repos/o/r/issues\n{\"title\":\"t\",\"labels\":[{\"name\":\"l\"}]}",
+            "write github/issues.create owner=o repo=r title=t",
+        ),
+        (
+            "POST api.github.com/repos/o/r/pulls\n{\"head\":\"h\",\"base\":\"main\",\"draft\":true}",
+            "write github/pulls.create base=main draft=true head=h owner=o repo=r",
+        ),
+        ("POST api.github.com/graphql\n{\"query\":\"{ viewer { login } }\"}", "read github/graphql.viewer"),
+        (
+            "POST api.github.com/graphql\n{\"query\":\"query R($o: String!, $n: String!) { repository(owner: $o, name: $n) \
+             { id } }\",\"variables\":{\"o\":\"acme\",\"n\":\"site\"}}",
+            "read github/graphql.repository owner=acme repo=site",
+        ),
+        (
+            "POST api.github.com/graphql\n{\"query\":\"mutation($i: DeleteRefInput!) { viewer: deleteRef(input: $i) \
+             { clientMutationId } }\",\"variables\":{\"i\":{\"refId\":\"R_1\"}}}",
+            "delete github/graphql.refs.delete ref=R_1",
+        ),
+        (
+            "POST api.github.com/graphql\n{\"query\":\"mutation { mergePullRequest(input: {pullRequestId: \\\"P\\\", \
+             mergeMethod: SQUASH}) { x } }\"}",
+            "write github/graphql.pulls.merge method=SQUASH pull=P",
+        ),
         ("DELETE api.github.com/repos/o/r", "delete github/repos.delete owner=o repo=r"),
         ("PUT api.github.com/repos/o/r/pulls/7/merge", "write github/pulls.merge number=7 owner=o repo=r"),
         (
@@ -95,7 +123,12 @@ fn requests_become_the_operations_that_they_should() {
 fn anything_else_is_no_operation() {
     let catalog = shipped();
     for (request, reason) in [
-        ("POST api.github.com/graphql", Reason::NoOperation),
+        ("POST api.github.com/graphql", Reason::BodyRefused),
+        (
+            "POST api.github.com/graphql\n{\"query\":\"mutation { deleteProject { x } }\"}",
+            Reason::NoOperation,
+        ),
+        ("GET api.github.com/graphql?query={viewer}", Reason::NoOperation),
         ("DELETE api.github.com/repos/o/r/issues", Reason::NoOperation),
         ("get api.github.com/user", Reason::NoOperation),
         ("GET api.github.com/User", Reason::NoOperation),
@@ -110,4 +143,17 @@ fn anything_else_is_no_operation() {
     ] {
         assert_eq!(ask(&catalog, request), Err(reason), "{request}");
     }
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_valid() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let blocks = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let operations: String = blocks.filter(|block| block.contains("[[operation]]")).collect();
+    assert!(operations.matches("[[operation]]").count() >= 2);
+    let text = format!("name = \"forge\"\nhosts = [\"forge.test\"]\nports = [443]\n{operations}");
+    let mut problems = Problems::default();
+    let services = Services::read([("docs/policy.md", text.as_str())], &mut problems);
+    assert!(services.is_some(), "{problems}");
 }

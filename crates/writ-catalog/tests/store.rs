@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use writ_catalog::{CatalogStore, Services};
 use writ_core::config::Problems;
-use writ_core::service::RequestHead;
+use writ_core::service::{Headers, RequestHead};
 use writ_core::{Effect, HostName, Protocol, Reason, ServiceName};
 use writ_gate::{Catalog as _, Destination};
 
@@ -54,13 +54,16 @@ fn a_destination_is_at_most_one_service() {
 #[test]
 fn a_connection_that_is_not_read_is_one_operation() {
     let catalog = CatalogStore::new(services(&[FORGE, DATABASE, PASSED]));
-    let (host, head) =
-        (HostName::new("forge.test").unwrap(), RequestHead { method: "CONNECT", path: "", query: None });
+    let (host, head) = (
+        HostName::new("forge.test").unwrap(),
+        RequestHead { method: "CONNECT", path: "", query: None, headers: Headers::default() },
+    );
     for (destination, name) in
         [(to("forge.test", 5432), "db/connect"), (literal("192.0.2.9:9000"), "metrics/connect")]
     {
         let service = catalog.service(&destination).unwrap();
-        let operation = catalog.operation(&service, &host, &head).unwrap();
+        let selected = catalog.select(&service, &host, &head).unwrap();
+        let operation = catalog.operation(selected, &head, None).unwrap();
         assert_eq!((operation.rule.name.as_str(), operation.rule.effect), (name, Effect::Connect));
         assert!(operation.arguments.is_empty());
     }
@@ -70,8 +73,8 @@ fn a_connection_that_is_not_read_is_one_operation() {
 fn a_request_must_name_a_host_of_its_service() {
     let catalog = CatalogStore::new(services(&[FORGE]));
     let service = catalog.service(&to("forge.test", 443)).unwrap();
-    let head = RequestHead { method: "GET", path: "/", query: None };
-    let ask = |host: &str| catalog.operation(&service, &HostName::new(host).unwrap(), &head).map(|_| ());
+    let head = RequestHead { method: "GET", path: "/", query: None, headers: Headers::default() };
+    let ask = |host: &str| catalog.select(&service, &HostName::new(host).unwrap(), &head).map(|_| ());
     assert_eq!(ask("forge.test"), Ok(()));
     assert_eq!(ask("a.cdn.test"), Ok(()));
     assert_eq!(ask("other.test"), Err(Reason::NameMismatch));
@@ -85,8 +88,11 @@ fn a_replacement_takes_effect_at_once_and_leaves_services_valid() {
     let kept = catalog.service(&to("forge.test", 443)).unwrap();
     catalog.replace(services(&[DATABASE]));
     assert_eq!(catalog.service(&to("forge.test", 443)).unwrap_err(), Reason::NoService);
-    let head = RequestHead { method: "GET", path: "/", query: None };
-    assert!(catalog.operation(&kept, &HostName::new("forge.test").unwrap(), &head).is_ok());
+    let head = RequestHead { method: "GET", path: "/", query: None, headers: Headers::default() };
+    let selected = catalog.select(&kept, &HostName::new("forge.test").unwrap(), &head).unwrap();
+    catalog.replace(services(&[]));
+    let operation = catalog.operation(selected, &head, None).unwrap();
+    assert_eq!(operation.rule.name.as_str(), "forge/x", "what was selected is what is decided");
 }
 
 #[test]

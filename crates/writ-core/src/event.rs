@@ -515,7 +515,7 @@ mod tests {
             "action": ID, "actor": actor(), "assurance": "kernel", "conn": ID, "process": process(),
             "keys": {"policy_digest": "00", "human": key, "agent": key},
             "request": {"service": "forge", "path": "/a\u{7f}\u{1}\u{e9}\"\\", "operation": "forge/read",
-                "method": "GET", "host": "forge.test", "effect": "read", "arguments": {"z": "1", "a": "2"}},
+                "method": "GET", "host": "forge.test", "effect": "read", "arguments": {"z": "1\u{0}", "a": ["z", "\u{e9}"], "n": -7, "t": true}},
             "tool_path": [{"name": "unix:ann", "kind": "human", "how": "observed"}],
         });
         if let (Some(more), Value::Object(body)) = (more.as_object_mut(), body) {

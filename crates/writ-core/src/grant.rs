@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::argument::Argument;
 use crate::name::{OperationName, ServiceName};
 use crate::service::{Effect, Operation, PathSegment};
 
@@ -92,7 +93,7 @@ impl Grant {
 
 /// The values of the path's arguments in the order of the path; one that holds several segments counts as several.
 fn values(operation: &Operation) -> Vec<&str> {
-    let value = |name: &String| operation.arguments.get(name).map(String::as_str);
+    let value = |name: &String| operation.arguments.get(name).and_then(Argument::as_str);
     let mut values = Vec::new();
     for segment in &operation.rule.path.segments {
         let names = match segment {
@@ -203,8 +204,10 @@ mod tests {
             methods: Vec::new(),
             path: PathTemplate { text: String::new(), segments },
             query: BTreeMap::new(),
+            arguments: BTreeMap::new(),
+            graphql: None,
         };
-        let arguments = arguments.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let arguments = arguments.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
         Operation { rule: Arc::new(rule), arguments }
     }
 

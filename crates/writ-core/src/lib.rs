@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws randomness (invariant I6); what needs those takes them as
 //! arguments. Every other crate depends on this one, and this one on none of them.
 
+pub mod argument;
 pub mod assurance;
 pub mod clock;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod spiffe;
 pub mod synthetic;
 pub mod units;
 
+pub use argument::{Argument, Arguments};
 pub use assurance::Assurance;
 pub use clock::{Clock, Timestamp};
 pub use grant::{ActsFor, Grant, Grants};

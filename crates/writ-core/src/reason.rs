@@ -141,7 +141,19 @@ reasons! {
         "add an operation for this method and path to the service's file";
     "catalog.ambiguous_request" AmbiguousRequest Agent 400
         "the request can be read in more than one way"
-        "remove dot segments, encoded slashes or repeated parameters from the path";
+        "remove dot segments, encoded slashes, repeated names and overrides of the method";
+    "catalog.argument_refused" ArgumentRefused Agent 400
+        "an argument of the request is missing, or is not of its type"
+        "see `writ service show` for the arguments of the operation";
+    "catalog.body_refused" BodyRefused Agent 400
+        "the request's body is not such that its arguments can be read"
+        "send JSON as `application/json`, or for GraphQL one document as `query`, and no content coding";
+    "catalog.body_too_large" BodyTooLarge Agent 413
+        "the request's body is larger than is read for arguments"
+        "see the limits page";
+    "catalog.several_operations" SeveralOperations Agent 400
+        "the request does several things at once"
+        "send each GraphQL root field in a request of its own";
     "policy.agent_not_permitted" AgentNotPermitted Agent 403
         "no policy permits this agent to do this"
         "see `writ why`; add a permit for the agent";
@@ -190,6 +202,9 @@ reasons! {
     "proxy.too_large" TooLarge Agent 431
         "the request head is too large"
         "see the limits page";
+    "proxy.body_timeout" BodyTimeout Agent 408
+        "the request's body did not arrive in time"
+        "see the limits page for the time allowed";
     "proxy.busy" Busy Local 503
         "the relay is at its limit"
         "see `writ status`; raise the limit or wait";

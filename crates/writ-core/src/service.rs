@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::argument::{ArgumentRule, ArgumentSource, Arguments};
 use crate::name::{AgentName, HostName, OperationName, SecretName, ServiceName};
 use crate::spiffe::SpiffeId;
 
@@ -207,6 +208,52 @@ pub struct OperationRule {
     pub path: PathTemplate,
     /// Query parameters that must have exactly this value.
     pub query: BTreeMap<String, String>,
+    /// Its arguments from query and body, by name; none has the name of one in the path.
+    pub arguments: BTreeMap<String, ArgumentRule>,
+    /// The GraphQL root field that it is; the path is then shared with other operations.
+    pub graphql: Option<RootField>,
+}
+
+impl OperationRule {
+    /// Whether the request's body must be read to know the operation and its arguments.
+    pub fn reads_body(&self) -> bool {
+        let in_body = |rule: &ArgumentRule| !matches!(rule.source, ArgumentSource::Query(_));
+        self.graphql.is_some() || self.arguments.values().any(in_body)
+    }
+}
+
+/// A field of the root of a GraphQL schema: `mutation createIssue`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootField {
+    /// Of which root.
+    pub root: Root,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for RootField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.root.as_str(), self.name)
+    }
+}
+
+/// The roots of a GraphQL schema that are asked over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// What is read.
+    Query,
+    /// What is done.
+    Mutation,
+}
+
+impl Root {
+    /// The word in documents and service files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Mutation => "mutation",
+        }
+    }
 }
 
 /// A path template in its parts.
@@ -274,8 +321,8 @@ impl Effect {
 pub struct Operation {
     /// The rule that matched.
     pub rule: Arc<OperationRule>,
-    /// The values of the path's arguments, decoded and canonical.
-    pub arguments: BTreeMap<String, String>,
+    /// Its arguments, decoded and canonical.
+    pub arguments: Arguments,
 }
 
 /// The part of a request that decides which operation it is.
@@ -287,6 +334,54 @@ pub struct RequestHead<'a> {
     pub path: &'a str,
     /// The query as sent, without `?`.
     pub query: Option<&'a str>,
+    /// Every header as sent.
+    pub headers: Headers<'a>,
+}
+
+/// Header lines, each a name and its value. Prints as the names alone: values may be secret.
+#[derive(Clone, Copy, Default)]
+pub struct Headers<'a>(pub &'a [(&'a str, &'a [u8])]);
+
+impl<'a> Headers<'a> {
+    /// The values of each line of this name, which is of lower case. Underscores count as hyphens, since gateways do not
+    /// tell them apart.
+    pub fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let is = move |(sent, _): &&(&str, &[u8])| {
+            let sent = sent.bytes().map(|b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() });
+            sent.eq(name.bytes())
+        };
+        self.0.iter().filter(is).map(|(_, value)| *value)
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// The rules that a request's head leads to, chosen once: its operation is one of these, whatever its body says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// One, or the GraphQL operations of one path. With the arguments of the path alone.
+    pub candidates: Vec<Operation>,
+    /// Whether the body must be read before the operation is known.
+    pub reads_body: bool,
+}
+
+/// The one that the head alone tells.
+impl From<Operation> for Selection {
+    fn from(operation: Operation) -> Self {
+        Self { candidates: vec![operation], reads_body: false }
+    }
+}
+
+impl Selection {
+    /// The operation, as far as the head tells, if there is no other that it could be.
+    pub fn only(&self) -> Option<&Operation> {
+        let (first, rest) = self.candidates.split_first()?;
+        rest.iter().all(|other| other.rule.name == first.rule.name).then_some(first)
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use writ_core::event::{Event, Hop, HopKind, Key, Keys, Leaf, LeaseFate, Outcome};
+use writ_core::Argument;
+use writ_core::event::{Actor, Event, Hop, HopKind, Key, Keys, Leaf, LeaseFate, Outcome, Request};
 
 /// The story of one action, from its leaves: who, for whom, what, both keys, lease, outcome.
 #[expect(clippy::wildcard_enum_match_arm, reason = "an action has three kinds of leaves")]
@@ -23,18 +24,7 @@ pub fn why(leaves: &[Leaf]) -> String {
 type Told = std::fmt::Result;
 
 fn tell_intent(story: &mut String, body: &writ_core::event::ActionIntended) -> Told {
-    let request = &body.request;
-    writeln!(
-        story,
-        "Agent {} asked to do {} ({}) at {}, acting for {}: {} {}.",
-        body.actor.agent,
-        request.operation,
-        request.effect.as_str(),
-        request.host,
-        body.actor.human,
-        request.method,
-        request.path
-    )?;
+    tell_request(story, &body.actor, &body.request)?;
     writeln!(story, "It was permitted.")?;
     tell_keys(story, &body.keys)?;
     tell_path(story, &body.tool_path)?;
@@ -47,20 +37,10 @@ fn tell_intent(story: &mut String, body: &writ_core::event::ActionIntended) -> T
 
 fn tell_refusal(story: &mut String, body: &writ_core::event::ActionRefused) -> Told {
     match &body.request {
-        Some(request) => writeln!(
-            story,
-            "Agent {} asked to do {} ({}) at {}, acting for {}: {} {}.",
-            body.actor.agent,
-            request.operation,
-            request.effect.as_str(),
-            request.host,
-            body.actor.human,
-            request.method,
-            request.path
-        )?,
+        Some(request) => tell_request(story, &body.actor, request)?,
         None => writeln!(
             story,
-            "Agent {} asked for something that is no known operation, acting for {}.",
+            "Agent {} asked for something that is not one known operation, acting for {}.",
             body.actor.agent, body.actor.human
         )?,
     }
@@ -88,6 +68,26 @@ fn tell_receipt(story: &mut String, body: &writ_core::event::ActionClosed) -> To
         .lease
         .map_or("No credential was lent".to_owned(), |lease| format!("Lease {lease} was lent for it alone"));
     writeln!(story, "{lease}{}.", fate(body.lease_fate))
+}
+
+fn tell_request(story: &mut String, actor: &Actor, request: &Request) -> Told {
+    writeln!(
+        story,
+        "Agent {} asked to do {} ({}) at {}, acting for {}: {} {}.",
+        actor.agent,
+        request.operation,
+        request.effect.as_str(),
+        request.host,
+        actor.human,
+        request.method,
+        request.path
+    )?;
+    if request.arguments.is_empty() {
+        return Ok(());
+    }
+    let argument = |(name, value): (&String, &Argument)| format!("{name} = {value}");
+    let arguments: Vec<String> = request.arguments.iter().map(argument).collect();
+    writeln!(story, "Its arguments: {}.", arguments.join(", "))
 }
 
 fn tell_keys(story: &mut String, keys: &Keys) -> Told {
@@ -159,6 +159,8 @@ mod tests {
     fn permitted() -> writ_core::event::ActionIntended {
         let mut intent = intent(1);
         intent.request.path = "/repos/site".into();
+        intent.request.arguments =
+            [("draft".into(), Argument::Boolean(true)), ("title".into(), "a \"bug\"".into())].into();
         intent.tool_path = vec![
             Hop { how: writ_core::event::Known::Observed, kind: HopKind::Human, name: "unix:ann".into() },
             Hop { how: writ_core::event::Known::Observed, kind: HopKind::Exec, name: "/usr/bin/git".into() },
@@ -184,6 +186,7 @@ mod tests {
         assert_eq!(
             told,
             "Agent coder asked to do forge/read (read) at forge.test, acting for unix:ann: GET /repos/site.\n\
+             Its arguments: draft = true, title = \"a \\\"bug\\\"\".\n\
              It was permitted.\n\
              The agent's key turned: by a.\n\
              The human's key turned: by h.\n\
@@ -215,6 +218,7 @@ mod tests {
         assert_eq!(
             why(&[leaf(refused)]),
             "Agent coder asked to do forge/read (read) at forge.test, acting for unix:ann: GET /repos/site.\n\
+             Its arguments: draft = true, title = \"a \\\"bug\\\"\".\n\
              It was refused: no policy permits the human behind this agent to do this (policy.human_not_permitted).\n\
              The agent's key turned: by a.\n\
              The human's key did not turn: no policy spoke.\n\

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use writ_core::event::{ActionIntended, ActionRefused, ConnectionRefused, Keys, Request};
-use writ_core::service::RequestHead;
+use writ_core::service::{RequestHead, Selection};
 use writ_core::{
     ActionId, ActsFor, Clock, HostName, IdSource, LeaseId, Operation, Reason, Service, Timestamp,
 };
 
 use crate::conn::{Admitted, Conn, OpenAction};
 use crate::exchange::{Ended, Exchange};
-use crate::limits;
 use crate::marks::Marks;
 use crate::permit::Permit;
 use crate::port::{Catalog, Decide, Identify, Mint, Record};
+use crate::recorded;
 use crate::session::Session;
 
 /// Everything the gate asks.
@@ -43,7 +43,7 @@ pub struct Gate {
 }
 
 /// A request as the agent made it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Asked<'a> {
     /// The one host that all names of the request agree on.
     pub host: &'a HostName,
@@ -51,6 +51,32 @@ pub struct Asked<'a> {
     pub head: RequestHead<'a>,
     /// What it carries that tells for which caller.
     pub marks: Marks<'a>,
+    /// What [`Gate::select`] gave for this head.
+    pub selected: Selected,
+    /// Its body.
+    pub body: Body<'a>,
+}
+
+/// What the head of a request leads to. Chosen once: what is decided is this, whatever changed while the body was read.
+#[derive(Debug)]
+pub struct Selected(Result<Selection, Reason>);
+
+impl Selected {
+    /// Whether the request's body must be read before it is decided.
+    pub fn reads_body(&self) -> bool {
+        self.0.as_ref().is_ok_and(|selection| selection.reads_body)
+    }
+}
+
+/// The body of a request, as the gate is told it.
+#[derive(Debug, Clone, Copy)]
+pub enum Body<'a> {
+    /// Not looked at: it goes to the service as it comes.
+    Unread,
+    /// All of it.
+    Read(&'a [u8]),
+    /// It could not be read, for this reason.
+    Lost(Reason),
 }
 
 /// A negative decision. It is already recorded.
@@ -115,6 +141,11 @@ impl Gate {
         Refusal { reason, action: None }
     }
 
+    /// Which operations the head of a request on this connection leads to. Refuses nothing yet.
+    pub fn select(&self, admitted: &Admitted, host: &HostName, head: &RequestHead<'_>) -> Selected {
+        Selected(self.ports.catalog.select(&admitted.service, host, head))
+    }
+
     /// Decides one action on an admitted connection.
     ///
     /// On success its intent is durable and its credential minted; the [`Exchange`] must be finished, and writes an
@@ -141,8 +172,16 @@ impl Gate {
             self.alive(&draft.session)?;
         }
         let (session, service) = (&Arc::clone(&draft.session), &admitted.service);
-        let operation = self.ports.catalog.operation(service, asked.host, &asked.head)?;
-        draft.request = Some(request(service, &operation, asked));
+        let selection = asked.selected.0?;
+        draft.request =
+            selection.only().map(|operation| request(service, operation, asked.host, &asked.head));
+        let body = match asked.body {
+            Body::Unread => None,
+            Body::Read(bytes) => Some(bytes),
+            Body::Lost(reason) => return Err(reason.into()),
+        };
+        let operation = self.ports.catalog.operation(selection, &asked.head, body)?;
+        draft.request = Some(request(service, &operation, asked.host, &asked.head));
         let verdict = self.ports.decide.decide(session, service, &operation);
         draft.keys = Some(verdict.keys.clone());
         if !verdict.permits() {
@@ -241,25 +280,16 @@ impl From<Reason> for Stop {
     }
 }
 
-fn request(service: &Service, operation: &Operation, asked: Asked<'_>) -> Request {
+fn request(service: &Service, operation: &Operation, host: &HostName, head: &RequestHead<'_>) -> Request {
     Request {
-        arguments: operation.arguments.clone(),
+        arguments: recorded::arguments(&operation.arguments),
         effect: operation.rule.effect,
-        host: asked.host.as_str().to_owned(),
-        method: asked.head.method.to_owned(),
+        host: host.as_str().to_owned(),
+        method: head.method.to_owned(),
         operation: operation.rule.name.clone(),
-        path: shorten(asked.head.path),
+        path: recorded::path(head.path),
         service: service.name.clone(),
     }
-}
-
-fn shorten(path: &str) -> String {
-    if path.len() <= limits::RECORDED_PATH_BYTES_MAX {
-        return path.to_owned();
-    }
-    let end = path.floor_char_boundary(limits::RECORDED_PATH_BYTES_MAX);
-    let (head, _) = path.split_at_checked(end).unwrap_or((path, ""));
-    format!("{head}...")
 }
 
 fn intent(draft: &Draft<'_>) -> Option<ActionIntended> {

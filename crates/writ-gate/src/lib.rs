@@ -21,12 +21,13 @@ pub mod limits;
 mod marks;
 mod permit;
 mod port;
+mod recorded;
 mod session;
 
 pub use callers::{Behind, Caller, Callers, Join, Joined, Served, Vouch};
 pub use conn::{Admitted, Conn, Destination};
 pub use exchange::{Ended, Exchange, abandoned};
-pub use gate::{Asked, Gate, Ports, Refusal};
+pub use gate::{Asked, Body, Gate, Ports, Refusal, Selected};
 pub use marks::{Handle, Marks, TraceId};
 pub use permit::{Lease, Permit};
 pub use port::{

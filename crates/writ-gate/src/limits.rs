@@ -38,6 +38,24 @@ pub const BODY_WINDOW: ByteSize = ByteSize::kib(64);
 pub const H2_STREAM_WINDOW: ByteSize = ByteSize::kib(256);
 /// Flow-control window of a whole HTTP/2 connection, in either direction.
 pub const H2_CONNECTION_WINDOW: ByteSize = ByteSize::mib(1);
+/// A request's body that is read for arguments, and one of a form: calls of APIs are small. What is larger is refused.
+pub const ARGUMENT_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// For a body that is read for arguments to arrive.
+pub const ARGUMENT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bodies that are held for their arguments at once: 256 MiB.
+pub const ARGUMENT_BODIES_MAX: usize = 256;
+/// Of these, of one session: one agent cannot keep others from acting.
+pub const ARGUMENT_BODIES_PER_SESSION_MAX: usize = 64;
+/// Lists and objects within each other in a JSON body.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Arguments that an operation names, besides those of its path.
+pub const ARGUMENTS_MAX: usize = 32;
+/// Texts in an argument that is a set of them.
+pub const ARGUMENT_STRINGS_MAX: usize = 256;
+/// Tokens of a GraphQL document.
+pub const GRAPHQL_TOKENS_MAX: usize = 10_000;
+/// Selections and values within each other in a GraphQL document.
+pub const GRAPHQL_DEPTH_MAX: usize = 64;
 /// Leaf certificates cached per session.
 pub const LEAVES_PER_SESSION_MAX: usize = 256;
 /// Idle upstream connections kept per session and service.
@@ -93,6 +111,12 @@ pub const RUNTIME_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PINS_PER_AGENT_MAX: usize = 256;
 /// A purpose, bytes.
 pub const PURPOSE_BYTES_MAX: usize = 1_024;
+/// A text of an argument kept in a record, bytes; longer ones are cut and end in `...`.
+pub const RECORDED_ARGUMENT_BYTES_MAX: usize = 256;
+/// Texts of all arguments in a record together, bytes; where they would be more, each is cut to an equal share.
+pub const RECORDED_ARGUMENTS_BYTES_MAX: usize = 4_096;
+/// Texts of a set kept in a record; more are counted only.
+pub const RECORDED_STRINGS_MAX: usize = 16;
 /// A path kept in a record, bytes; longer ones are cut and end in `...`.
 pub const RECORDED_PATH_BYTES_MAX: usize = 1_024;
 

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use writ_core::event::{ActionIntended, Event, Key, Keys, LeaseFate};
-use writ_core::service::RequestHead;
+use writ_core::service::{RequestHead, Selection};
 use writ_core::{ActsFor, HostName, Operation, Placement, Reason, RunTag, Secret, Service};
 
 use crate::conn::{Conn, Destination};
@@ -49,12 +49,20 @@ pub trait Identify: Send + Sync {
 pub trait Catalog: Send + Sync {
     /// The service at this destination: by name and port, or by a literal address that a service lists.
     fn service(&self, destination: &Destination) -> Result<Arc<Service>, Reason>;
-    /// The operation of this request. Ambiguous paths are refused rather than guessed at.
-    fn operation(
+    /// The rules that the head of this request leads to, at least one. Ambiguous heads are refused rather than guessed at.
+    fn select(
         &self,
         service: &Service,
         host: &HostName,
         request: &RequestHead<'_>,
+    ) -> Result<Selection, Reason>;
+    /// The operation of a request: one of those that its head selected, with its arguments. `body` is all of the body; it
+    /// is needed, and looked at, only where the selection reads it. One that could be read in two ways is refused.
+    fn operation(
+        &self,
+        selected: Selection,
+        request: &RequestHead<'_>,
+        body: Option<&[u8]>,
     ) -> Result<Operation, Reason>;
 }
 

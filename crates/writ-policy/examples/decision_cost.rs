@@ -39,7 +39,7 @@ fn row(policies: usize) {
     let forge = services.first().expect("a service");
     let ask = |name: usize| {
         let rule = forge.operations.get(name).expect("an operation");
-        let arguments = [("owner", "acme"), ("repo", "site")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let arguments = [("owner", "acme"), ("repo", "site")].map(|(k, v)| (k.to_owned(), v.into()));
         Operation { rule: Arc::clone(rule), arguments: BTreeMap::from(arguments) }
     };
     let (scope, condition) = (ask(0), ask(1));
@@ -121,6 +121,8 @@ fn service(number: usize) -> Arc<Service> {
             methods: Vec::new(),
             path: PathTemplate { text: String::new(), segments: vec![argument("owner"), argument("repo")] },
             query: BTreeMap::new(),
+            arguments: BTreeMap::new(),
+            graphql: None,
         };
         Arc::new(rule)
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use cedar_policy::{Context, EntityUid, Request, RestrictedExpression};
 use writ_core::event::{Key, Keys};
-use writ_core::{Operation, Reason, Service};
+use writ_core::{Argument, Operation, Reason, Service};
 use writ_gate::{Decide, Parent, Session, Verdict};
 
 use crate::schema::entity;
@@ -133,7 +133,7 @@ impl Snapshot {
                 RestrictedExpression::new_set(parents.iter().map(|parent| text(parent.spiffe_id.as_str()))),
             ),
         ]);
-        let arguments = asked.operation.arguments.iter().map(|(name, value)| (name.clone(), text(value)));
+        let arguments = asked.operation.arguments.iter().map(|(name, value)| (name.clone(), cedar(value)));
         let args = RestrictedExpression::new_record(arguments);
         Context::from_pairs([("args".to_owned(), args.ok()?), ("session".to_owned(), session.ok()?)]).ok()
     }
@@ -180,6 +180,17 @@ impl Snapshot {
 
     fn verdict(&self, agent: Key, human: Key, reason: Option<Reason>) -> Verdict {
         Verdict { keys: Keys { agent, human, policy_digest: self.set.digest.clone() }, reason }
+    }
+}
+
+/// The argument as Cedar has it.
+fn cedar(argument: &Argument) -> RestrictedExpression {
+    let text = |text: &String| RestrictedExpression::new_string(text.clone());
+    match argument {
+        Argument::String(value) => text(value),
+        Argument::Integer(number) => RestrictedExpression::new_long(*number),
+        Argument::Boolean(value) => RestrictedExpression::new_bool(*value),
+        Argument::Strings(texts) => RestrictedExpression::new_set(texts.iter().map(text)),
     }
 }
 

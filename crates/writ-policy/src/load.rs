@@ -244,8 +244,8 @@ fn validate(
 /// For an argument that some operation has, but not every one in the policy's scope.
 fn argument_hint(what: &str, shapes: &Shapes) -> Option<String> {
     let name = what.strip_prefix("attribute `args.")?.split_once('`')?.0;
-    let exists = shapes.values().any(|shape| shape.required.contains(name) || shape.optional.contains(name));
-    exists.then(|| format!("not every operation in its scope has it; ask `context.args has {name} && ...`"))
+    let exists = shapes.values().any(|shape| shape.arguments.contains_key(name));
+    exists.then(|| format!("not every request in its scope has it; ask `context.args has {name} && ...`"))
 }
 
 /// Text that does not read as it is: nobody can review such a policy.

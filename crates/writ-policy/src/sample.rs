@@ -2,14 +2,13 @@
 //!
 //! A sample is decided by the same [`Engine`] as a real action, for a session made up for it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use writ_core::config::{self, KeyDoc, Place, Problems, Setting, Table, Value, Wrong};
 use writ_core::{
-    AgentName, Assurance, HumanId, Operation, OperationName, Reason, RunId, Service, SessionId, Timestamp,
-    TrustDomain,
+    AgentName, Argument, Arguments, Assurance, HumanId, Operation, OperationName, Reason, RunId, Service,
+    SessionId, Timestamp, TrustDomain,
 };
 use writ_gate::{Decide, Delegation, Human, Parent, Session, SessionFacts, Verdict};
 
@@ -41,9 +40,9 @@ pub const SAMPLE_KEYS: &[KeyDoc] = &[
     KeyDoc::required("sample.operation", "operation name", "What is asked for: `service/operation`."),
     KeyDoc::optional(
         "sample.arguments.*",
-        "text",
+        "text, a whole number, `true`, `false` or a list of texts",
         "none",
-        "The arguments that the path carries, all of them.",
+        "The arguments of the operation, each as its type is written; all that are required.",
     ),
     KeyDoc::required("sample.expect", "`permit` or `refuse`", "What must be answered."),
     KeyDoc::optional(
@@ -163,7 +162,7 @@ fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
     let chain = table.list::<AgentName>("chain");
     let assurance = table.defaulted::<Word<Assurance>>("assurance");
     let name = table.required::<OperationName>("operation");
-    let arguments = table.map::<String>("arguments");
+    let arguments = table.map::<Argument>("arguments");
     let permits = table.required::<Word<Answered>>("expect");
     let reason = table.optional::<Word<Reason>>("reason").map(|word| word.0);
     let (service, operation) = operation(table, &name?, arguments, services)?;
@@ -202,7 +201,7 @@ fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
 fn operation(
     table: &Table<'_>,
     name: &OperationName,
-    arguments: BTreeMap<String, String>,
+    arguments: Arguments,
     services: &[Arc<Service>],
 ) -> Option<(Arc<Service>, Operation)> {
     let rules = services.iter().flat_map(|s| s.operations.iter().map(move |rule| (s, rule)));
@@ -214,8 +213,7 @@ fn operation(
     };
     let shapes = shapes(std::slice::from_ref(service), &mut Problems::default());
     if let Some(shape) = shapes.get(name).filter(|shape| !shape.covers(&arguments)) {
-        let needed: Vec<&str> = shape.required.iter().map(String::as_str).collect();
-        let hint = format!("it has {}", needed.join(", "));
+        let hint = format!("it has {}", shape.words());
         table.problem("arguments", format!("not the arguments of `{name}`"), Some(&hint));
         return None;
     }

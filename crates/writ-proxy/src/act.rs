@@ -8,16 +8,17 @@ use http::request::Parts;
 use http::{Method, Response, Version};
 use hyper::body::Incoming;
 use writ_core::Reason;
-use writ_core::service::RequestHead;
-use writ_gate::{Asked, Marks, Refusal};
+use writ_core::service::{Headers, RequestHead};
+use writ_gate::{Asked, Body, Exchange, Marks, Refusal};
 
-use crate::body::{AgentBody, Answer, Transfer, UpstreamBody};
+use crate::body::{AgentBody, Answer, Transfer, Upload, UpstreamBody};
 use crate::head::{self, Upgrade};
 use crate::identities;
 use crate::lane::{Lane, Outgoing};
 use crate::line::Line;
 use crate::marks::Found;
 use crate::place;
+use crate::reading::ReadBody;
 use crate::running::Running;
 use crate::upgrade;
 use crate::upstream::Target;
@@ -38,7 +39,7 @@ impl Line {
         let agent_side = (asked == Upgrade::WebSocket).then(|| upgrade::agent_side(&mut parts));
         let found = if self.serves_callers() { Found::take(&mut parts.headers) } else { Found::default() };
         let marks = Marks { handles: &found.texts(), trace: found.trace };
-        let exchange = self.shared.common.gate.action(&self.admitted, self.asked(&parts, marks)).await?;
+        let (exchange, upload) = self.decide(&parts, marks, incoming).await?;
         let action = exchange.action();
         let failed = |reason| Refusal { reason, action: Some(action) };
         let lane = self.lane(exchange.session());
@@ -57,7 +58,49 @@ impl Line {
                 .map_err(failed);
         }
         let wants = if parts.version == Version::HTTP_2 { Alpn::Http2 } else { Alpn::Http1 };
-        pass_on(&lane, &self.target, (parts, incoming), wants, running).await.map_err(failed)
+        pass_on(&lane, &self.target, (parts, upload), wants, running).await.map_err(failed)
+    }
+
+    /// Asks the gate; before that, reads the body if the operation and its arguments are in it.
+    async fn decide(
+        &self,
+        parts: &Parts,
+        marks: Marks<'_>,
+        incoming: Incoming,
+    ) -> Result<(Exchange, Upload), Refusal> {
+        let gate = &self.shared.common.gate;
+        let lines = head::lines(&parts.headers);
+        let (path, query) = (parts.uri.path(), parts.uri.query());
+        let head = RequestHead { method: parts.method.as_str(), path, query, headers: Headers(&lines) };
+        let host = &self.target.place.host;
+        let selected = gate.select(&self.admitted, host, &head);
+        let (upload, lost) = if selected.reads_body() {
+            Box::pin(self.read(incoming)).await
+        } else {
+            (Upload::Streamed(incoming), None)
+        };
+        let body = match (&upload, lost) {
+            (_, Some(reason)) => Body::Lost(reason),
+            (Upload::Read(read), None) => Body::Read(read.bytes()),
+            (Upload::Streamed(_) | Upload::Nothing, None) => Body::Unread,
+        };
+        let asked = Asked { host, head, marks, selected, body };
+        let exchange = gate.action(&self.admitted, asked).await?;
+        Ok((exchange, upload))
+    }
+
+    /// The body, or why it could not be read.
+    async fn read(&self, incoming: Incoming) -> (Upload, Option<Reason>) {
+        let common = &self.shared.common;
+        let broken = || match &self.pace.wire {
+            Some(wire) if wire.broken() => Reason::BadRequest,
+            _ => Reason::ClientGone,
+        };
+        let rooms = [&common.room, &self.seat().lane().room];
+        match ReadBody::read(incoming, rooms, common.settings.body_timeout, broken).await {
+            Ok(read) => (Upload::Read(read), None),
+            Err(reason) => (Upload::Nothing, Some(reason)),
+        }
     }
 
     /// What can be said without asking anybody: is it strict, is it for this place, is it something we relay?
@@ -71,19 +114,10 @@ impl Line {
         self.shared.common.gate.reject(&self.admitted, reason)
     }
 
-    fn asked<'a>(&'a self, parts: &'a Parts, marks: Marks<'a>) -> Asked<'a> {
-        let (path, query) = (parts.uri.path(), parts.uri.query());
-        Asked {
-            host: &self.target.place.host,
-            head: RequestHead { method: parts.method.as_str(), path, query },
-            marks,
-        }
-    }
-
     /// Makes the request fit to go on: the agent's own credentials go, the lent one takes its place.
     fn prepare(&self, parts: &mut Parts, running: &Running) -> Result<(), Reason> {
         head::fit_for_next_hop(&mut parts.headers);
-        let credentials = running.exchange().map(writ_gate::Exchange::credentials).unwrap_or_default();
+        let credentials = running.exchange().map(Exchange::credentials).unwrap_or_default();
         if !credentials.is_empty() {
             if !self.target.may_carry_credential() {
                 return Err(Reason::UnsafeChannel);
@@ -100,13 +134,13 @@ impl Line {
 pub(crate) async fn pass_on(
     lane: &Arc<Lane>,
     target: &Target,
-    (parts, incoming): (Parts, Incoming),
+    (parts, upload): (Parts, Upload),
     wants: Alpn,
     mut running: Running,
 ) -> Result<Response<Answer>, Reason> {
     let method = parts.method.clone();
     let transfer = Arc::clone(running.transfer());
-    let body = AgentBody::new(incoming, Arc::clone(&transfer));
+    let body = AgentBody::new(upload, Arc::clone(&transfer));
     let answer = match lane.send(target, Outgoing { parts, body, transfer, wants }).await {
         Ok(answer) => answer,
         Err(reason) => {

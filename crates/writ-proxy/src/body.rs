@@ -1,4 +1,4 @@
-//! Bodies on their way through the relay: counted, filtered, never held.
+//! Bodies on their way through the relay: counted, filtered, and held only if they were read for arguments.
 //!
 //! Invariant: an [`Answer`] finishes its exchange exactly once, and says honestly how: complete, broken by the
 //! service, cut with the session, or abandoned by the client.
@@ -16,6 +16,7 @@ use writ_core::Reason;
 
 use crate::head;
 use crate::lane::Lane;
+use crate::reading::ReadBody;
 use crate::running::Running;
 use crate::scrub::Treatment;
 use crate::scrub::body::{BodyError, ScrubbedBody};
@@ -71,21 +72,52 @@ impl Transfer {
     }
 }
 
+/// Where the body of a request comes from.
+pub(crate) enum Upload {
+    /// There is none.
+    Nothing,
+    /// From the agent, as it comes.
+    Streamed(Incoming),
+    /// It was read before.
+    Read(ReadBody),
+}
+
+impl Upload {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Streamed(incoming) => incoming.is_end_stream(),
+            Self::Read(read) => read.is_sent(),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::Nothing => Poll::Ready(None),
+            Self::Streamed(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Read(read) => {
+                let data = read.take_data().map(Frame::data);
+                Poll::Ready(data.or_else(|| read.take_trailers().map(Frame::trailers)).map(Ok))
+            }
+        }
+    }
+}
+
 /// The body of a request, from the agent to the service.
 pub(crate) struct AgentBody {
-    incoming: Option<Incoming>,
+    upload: Upload,
     transfer: Arc<Transfer>,
 }
 
 impl AgentBody {
-    pub(crate) fn new(incoming: Incoming, transfer: Arc<Transfer>) -> Self {
-        let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-        transfer.upload_ended.store(incoming.is_none(), Ordering::Relaxed);
-        Self { incoming, transfer }
+    pub(crate) fn new(upload: Upload, transfer: Arc<Transfer>) -> Self {
+        let upload = if upload.is_end_stream() { Upload::Nothing } else { upload };
+        transfer.upload_ended.store(upload.is_end_stream(), Ordering::Relaxed);
+        Self { upload, transfer }
     }
 
     pub(crate) fn empty(transfer: Arc<Transfer>) -> Self {
-        Self { incoming: None, transfer }
+        Self { upload: Upload::Nothing, transfer }
     }
 }
 
@@ -98,12 +130,11 @@ impl Body for AgentBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        let frame = ready!(this.upload.poll(cx));
         match &frame {
             Some(Ok(frame)) => {
                 this.transfer.add_up(frame.data_ref().map_or(0, Bytes::len));
-                this.transfer.upload_ended.store(incoming.is_end_stream(), Ordering::Relaxed);
+                this.transfer.upload_ended.store(this.upload.is_end_stream(), Ordering::Relaxed);
             }
             Some(Err(_)) => this.transfer.agent_broke.store(true, Ordering::Relaxed),
             None => this.transfer.upload_ended.store(true, Ordering::Relaxed),
@@ -112,11 +143,15 @@ impl Body for AgentBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.upload.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match &self.upload {
+            Upload::Nothing => SizeHint::with_exact(0),
+            Upload::Streamed(incoming) => incoming.size_hint(),
+            Upload::Read(read) => read.measured().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
     }
 }
 

@@ -126,6 +126,11 @@ pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool
     })
 }
 
+/// Every header line, as the gate is told them.
+pub(crate) fn lines(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
 /// Headers that belong to one hop (RFC 9110 section 7.6.1), and some that only proxies send. `Trailer` stays: it
 /// announces what is relayed.
 const ONE_HOP: [HeaderName; 8] = [
@@ -139,7 +144,11 @@ const ONE_HOP: [HeaderName; 8] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Removes what belongs to one hop, with all that `Connection` names. Framing headers cannot be named away.
+/// Headers that `Connection` cannot name away: they say where a body ends and how it is read, which was decided on.
+const KEPT: [HeaderName; 4] =
+    [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::HOST];
+
+/// Removes what belongs to one hop, with all that `Connection` names.
 pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -148,7 +157,7 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
+            .filter(|name| !KEPT.contains(name))
             .collect();
         for name in named {
             headers.remove(name);
@@ -271,7 +280,9 @@ mod tests {
     fn hop_by_hop_headers_go_with_all_that_connection_names() {
         let mut headers = asking("/", &["api.test"]).headers;
         for (name, value) in [
-            ("connection", "close, X-One, content-length, host"),
+            ("connection", "close, X-One, content-length, host, Content-Type, content-encoding"),
+            ("content-type", "application/json"),
+            ("content-encoding", "identity"),
             ("x-one", "1"),
             ("x-two", "2"),
             ("te", "trailers"),
@@ -284,7 +295,7 @@ mod tests {
         strip_hop(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["content-length", "host", "x-two"]);
+        assert_eq!(left, ["content-encoding", "content-length", "content-type", "host", "x-two"]);
     }
 
     #[test]

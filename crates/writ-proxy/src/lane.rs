@@ -20,6 +20,7 @@ use writ_core::{Clock, Reason, SessionId};
 use writ_gate::{Session, limits};
 
 use crate::body::{AgentBody, Transfer, UpstreamBody};
+use crate::reading::Room;
 use crate::relay::RelaySettings;
 use crate::searches::Searches;
 use crate::serving::{Common, Cuts, Streams};
@@ -36,6 +37,8 @@ pub(crate) struct Lane {
     pub(crate) searches: Searches,
     /// Open connections of the session.
     pub(crate) connections: AtomicUsize,
+    /// For bodies that are read before they are sent.
+    pub(crate) room: Room,
     /// Held while HTTP/2 is being established, so that many streams at once make one connection.
     establishing: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
@@ -76,6 +79,7 @@ impl Lane {
             pool: Pool::default(),
             searches: Searches::default(),
             connections: AtomicUsize::new(0),
+            room: Room::of(limits::ARGUMENT_BODIES_PER_SESSION_MAX),
             establishing: tokio::sync::Mutex::new(()),
             clock: Arc::clone(&common.gate.ports().clock),
             settings: Arc::clone(&common.settings),

@@ -25,6 +25,7 @@ mod line;
 mod marks;
 mod opaque;
 mod place;
+mod reading;
 mod refusal;
 mod relay;
 mod running;

@@ -34,6 +34,11 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// Its place among the connections of its session.
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
     /// What connections of the session that acts share. It is the connection's own session unless that acts for callers.
     pub(crate) fn lane(&self, acting: &Arc<Session>) -> Arc<Lane> {
         let own = self.seat.lane();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use writ_core::Reason;
-use writ_core::service::RequestHead;
-use writ_gate::{Admitted, Asked, Marks};
+use writ_core::service::{Headers, RequestHead};
+use writ_gate::{Admitted, Asked, Body, Marks};
 
 use crate::body::Transfer;
 use crate::lane::Seat;
@@ -21,12 +21,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Arc<
         shared.common.gate.reject(&admitted, Reason::UnknownDestination);
         return;
     };
-    let head = RequestHead { method: "CONNECT", path: "/", query: None };
-    let Ok(exchange) =
-        shared.common.gate.action(&admitted, Asked { host: &host, head, marks: Marks::default() }).await
-    else {
-        return;
-    };
+    let gate = &shared.common.gate;
+    let head = RequestHead { method: "CONNECT", path: "/", query: None, headers: Headers::default() };
+    let selected = gate.select(&admitted, &host, &head);
+    let asked = Asked { host: &host, head, marks: Marks::default(), selected, body: Body::Unread };
+    let Ok(exchange) = gate.action(&admitted, asked).await else { return };
     let transfer = Arc::new(Transfer::new(None));
     let running = Running::new(exchange, Arc::clone(&transfer), shared.common.stop.clone());
     let place = line::place(&admitted, host, false);

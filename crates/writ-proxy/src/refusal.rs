@@ -155,8 +155,8 @@ fn status(reason: Reason) -> StatusCode {
 fn grpc(headers: &mut HeaderMap, refusal: &Refusal) {
     let code = match refusal.reason.http_status() {
         401 => "16",
-        400 | 405 | 421 | 431 => "3",
-        504 => "4",
+        400 | 405 | 413 | 421 | 431 => "3",
+        408 | 504 => "4",
         502 | 503 => "14",
         499 => "1",
         500 => "13",

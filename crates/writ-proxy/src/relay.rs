@@ -37,6 +37,8 @@ pub struct RelaySettings {
     pub hello_timeout: Duration,
     /// Between requests on a kept-alive connection.
     pub idle_timeout: Duration,
+    /// For a body that is read before its request is decided.
+    pub body_timeout: Duration,
     /// To connect to a service, TLS included.
     pub upstream_connect_timeout: Duration,
     /// From the end of a request to the head of the answer.
@@ -54,6 +56,7 @@ impl Default for RelaySettings {
             connections_per_session_max: limits::CONNECTIONS_PER_SESSION_MAX,
             hello_timeout: limits::HELLO_TIMEOUT,
             idle_timeout: limits::IDLE_TIMEOUT,
+            body_timeout: limits::ARGUMENT_BODY_TIMEOUT,
             upstream_connect_timeout: limits::UPSTREAM_CONNECT_TIMEOUT,
             upstream_answer_timeout: limits::UPSTREAM_ANSWER_TIMEOUT,
             upstream_idle_timeout: limits::UPSTREAM_IDLE_TIMEOUT,

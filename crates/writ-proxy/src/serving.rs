@@ -25,6 +25,7 @@ use writ_gate::{Gate, Refusal, Session, limits};
 use crate::body::Answer;
 use crate::cut::{Cut, Following};
 use crate::idle::{Idle, IdleWatch};
+use crate::reading::Room;
 use crate::refusal::Voice;
 use crate::relay::{RelaySettings, Tally};
 use crate::strict;
@@ -37,6 +38,8 @@ pub(crate) struct Common {
     /// Cancelled when exchanges are no longer waited for.
     pub(crate) stop: CancellationToken,
     pub(crate) tally: Arc<Tally>,
+    /// For bodies that are read before they are sent.
+    pub(crate) room: Room,
 }
 
 impl Common {
@@ -46,7 +49,14 @@ impl Common {
 
     /// With tasks of its own, and the rest as others have it.
     pub(crate) fn sharing(settings: Arc<RelaySettings>, gate: Gate, tally: Arc<Tally>) -> Self {
-        Self { settings, gate, tasks: TaskTracker::new(), stop: CancellationToken::new(), tally }
+        Self {
+            settings,
+            gate,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            tally,
+            room: Room::of(limits::ARGUMENT_BODIES_MAX),
+        }
     }
 
     /// Waits for what is under way, and cuts it when the grace has passed.

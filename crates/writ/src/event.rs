@@ -1,5 +1,6 @@
 //! An evidence event in one line: kind, who for whom, what. Sentences are `writ why`'s.
 
+use writ_core::Argument;
 use writ_core::event::{Event, Leaf, Outcome, Request};
 use writ_core::units::ByteSize;
 
@@ -163,7 +164,9 @@ fn closed(e: &writ_core::event::ActionClosed) -> String {
 }
 
 fn request(request: &Request) -> String {
-    format!("{} {}{} ({})", request.method, request.host, request.path, request.operation)
+    let argument = |(name, value): (&String, &Argument)| format!(" {name}={value}");
+    let arguments: String = request.arguments.iter().map(argument).collect();
+    format!("{} {}{} ({}{arguments})", request.method, request.host, request.path, request.operation)
 }
 
 /// The word that the record has for it.

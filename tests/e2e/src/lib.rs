@@ -66,6 +66,7 @@ name = "issues.create"
 effect = "write"
 methods = ["POST"]
 path = "/api/repos/{owner}/{repo}/issues"
+arguments = { title = "body:/title string", draft = "body:/draft boolean?", labels = "body:/labels strings?" }
 [[operation]]
 name = "repo.delete"
 effect = "delete"

@@ -1,6 +1,9 @@
 //! Services, policies and secrets as they are in force. Names of secrets only.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use writ_core::argument::ArgumentRule;
 use writ_core::service::{CredentialRule, HostPattern, OperationRule, UpstreamAddress};
 use writ_core::{Effect, OperationName, Placement, Protocol, SecretName, Service, ServiceName};
 
@@ -65,8 +68,14 @@ pub struct ServiceDetail {
 /// One operation of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationView {
+    /// Its arguments besides those of the path, as they are written in the file: `body:/title string`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, String>,
     /// What it does.
     pub effect: Effect,
+    /// The GraphQL root field that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphql: Option<String>,
     /// Its methods; empty means any.
     pub methods: Vec<String>,
     /// Its name.
@@ -102,8 +111,11 @@ impl From<&CredentialRule> for CredentialView {
 
 impl From<&OperationRule> for OperationView {
     fn from(rule: &OperationRule) -> Self {
+        let argument = |(name, rule): (&String, &ArgumentRule)| (name.clone(), rule.to_string());
         Self {
+            arguments: rule.arguments.iter().map(argument).collect(),
             effect: rule.effect,
+            graphql: rule.graphql.as_ref().map(ToString::to_string),
             methods: rule.methods.clone(),
             name: rule.name.clone(),
             path: rule.path.text.clone(),

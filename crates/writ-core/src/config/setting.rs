@@ -7,6 +7,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::argument::Argument;
 use crate::grant::ActsFor;
 use crate::name::{AgentName, HostName, HumanId, OperationName, SecretName, ServiceName};
 use crate::service::{AgentPeer, Effect, Protocol};
@@ -178,7 +179,7 @@ macro_rules! whole_numbers {
         }
     )* };
 }
-whole_numbers!(u8, u16, u32, u64);
+whole_numbers!(u8, u16, u32, u64, i64);
 
 impl Setting for bool {
     const EXPECTED: &'static str = "`true` or `false`";
@@ -186,6 +187,26 @@ impl Setting for bool {
 
     fn read(value: &Value<'_>) -> Result<Self, Wrong> {
         value.inner().as_bool().ok_or_else(|| Wrong::Type(value.found()))
+    }
+}
+
+impl Setting for Argument {
+    const EXPECTED: &'static str = "text, a whole number, `true`, `false` or a list of texts";
+    const EXAMPLE: &'static str = "\"text\"";
+
+    fn read(value: &Value<'_>) -> Result<Self, Wrong> {
+        if let Some(items) = value.items() {
+            return items.iter().map(String::read).collect::<Result<_, _>>().map(Self::Strings);
+        }
+        match value.inner() {
+            DeValue::String(text) => Ok(Self::String(text.to_string())),
+            DeValue::Boolean(value) => Ok(Self::Boolean(*value)),
+            DeValue::Integer(number) => Self::integer(i64::read(value)?)
+                .ok_or_else(|| Wrong::content(format!("{number} is beyond what every reader of JSON reads"))),
+            DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                Err(Wrong::Type(value.found()))
+            }
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! What events are made of. Fields in alphabetical order, as in the events themselves.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use crate::argument::Arguments;
 use crate::id::{RunId, SessionId};
 use crate::name::{AgentName, HumanId, OperationName, ServiceName};
 use crate::service::Effect;
@@ -51,8 +50,9 @@ pub struct Keys {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Arguments taken from the path.
-    pub arguments: BTreeMap<String, String>,
+    /// What it said of what it does, each with its value: text, a whole number, `true`, `false` or a list of texts. What is
+    /// long is cut and ends in `...`.
+    pub arguments: Arguments,
     /// What it does.
     pub effect: Effect,
     /// The host that was addressed.

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use writ_core::clock::ManualClock;
 use writ_core::event::{Event, Key, Keys, LeaseFate};
-use writ_core::service::{OperationRule, PathTemplate, RequestHead, Upstream};
+use writ_core::service::{Headers, OperationRule, PathTemplate, RequestHead, Selection, Upstream};
 use writ_core::{
     ActionId, ActsFor, AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, IdSource, Operation,
     OperationName, Placement, Process, Protocol, Reason, RunId, RunTag, Secret, Service, ServiceName,
     SessionId, Timestamp,
 };
 use writ_gate::{
-    Admitted, Asked, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination, Ended,
-    Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Permit, Ports, Refusal, Session,
-    SessionFacts, TraceId, Verdict,
+    Admitted, Asked, Body, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination,
+    Ended, Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Permit, Ports, Refusal,
+    Session, SessionFacts, TraceId, Verdict,
 };
 
 use crate::log::{Disk, Log, Mood, lock};
@@ -109,12 +109,23 @@ impl Catalog for Truth {
         if destination.name.is_some() { Ok(Arc::clone(&self.service)) } else { Err(Reason::NoService) }
     }
 
-    fn operation(&self, s: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Operation, Reason> {
+    fn select(&self, s: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Selection, Reason> {
         if head.path != "/known" {
             return Err(Reason::NoOperation);
         }
         let rule = s.operations.first().map(Arc::clone).ok_or(Reason::NoOperation)?;
-        Ok(Operation { rule, arguments: BTreeMap::new() })
+        let operation = Operation { rule, arguments: BTreeMap::new() };
+        Ok(Selection { candidates: vec![operation], reads_body: head.query.is_some() })
+    }
+
+    fn operation(
+        &self,
+        selected: Selection,
+        head: &RequestHead<'_>,
+        body: Option<&[u8]>,
+    ) -> Result<Operation, Reason> {
+        assert_eq!(selected.reads_body, body.is_some(), "a body is handed on where it is read: {head:?}");
+        selected.candidates.into_iter().next().ok_or(Reason::NoOperation)
     }
 }
 
@@ -285,13 +296,22 @@ impl World {
         let at = self.dice.roll(self.conns.len() as u64) as usize;
         let (gate, admitted) = (self.gate.clone(), Arc::clone(&self.conns[at]));
         let path = if self.dice.roll(8) > 0 { "/known" } else { "/other" };
+        // A query stands for a body that is to be read, and may have been lost.
+        let query = (self.dice.roll(2) > 0).then_some("");
+        let lost = query.is_some() && self.dice.roll(4) == 0;
         let (handles, trace) = self.marks();
         let names = self.names(&admitted, &handles, trace);
         let deciding = Box::pin(async move {
             let host = HostName::new("api.test").unwrap();
-            let head = RequestHead { method: "GET", path, query: None };
-            gate.action(&admitted, Asked { host: &host, head, marks: Marks { handles: &handles, trace } })
-                .await
+            let head = RequestHead { method: "GET", path, query, headers: Headers::default() };
+            let selected = gate.select(&admitted, &host, &head);
+            let body = match selected.reads_body() {
+                true if lost => Body::Lost(Reason::BodyTooLarge),
+                true => Body::Read(b"{}"),
+                false => Body::Unread,
+            };
+            let marks = Marks { handles: &handles, trace };
+            gate.action(&admitted, Asked { host: &host, head, marks, selected, body }).await
         });
         self.tasks.push(Task { deciding, names });
     }
@@ -614,6 +634,8 @@ fn service() -> Arc<Service> {
         methods: Vec::new(),
         path: PathTemplate { text: "/known".to_owned(), segments: Vec::new() },
         query: BTreeMap::new(),
+        arguments: BTreeMap::new(),
+        graphql: None,
     };
     Arc::new(Service {
         name: ServiceName::new("api").unwrap(),

@@ -1,10 +1,12 @@
 //! Random policies and requests: the slice must give what the plain authorizer gives over the whole set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Context, Decision, Effect, Entities, EntityUid, Policy, PolicyId, Request};
 use proptest::prelude::*;
+use writ_core::argument::ArgumentKind;
+use writ_core::{Argument, Arguments};
 
 use crate::index::{Anchors, Index};
 use crate::slice::{Rule, Shared, Slice};
@@ -154,16 +156,17 @@ proptest! {
 }
 
 #[test]
-fn arguments_of_an_operation_with_two_templates_are_optional_where_they_differ() {
+fn a_request_has_the_required_arguments_and_no_unknown_ones_each_of_its_type() {
+    let typed = |required| crate::schema::Typed { kind: ArgumentKind::String, required };
     let shape = crate::schema::Shape {
         service: "forge".parse().unwrap(),
         effect: writ_core::Effect::Read,
-        required: ["a".to_owned()].into(),
-        optional: ["b".to_owned()].into(),
+        arguments: [("a".to_owned(), typed(true)), ("b".to_owned(), typed(false))].into(),
     };
     let covers = |names: &[&str]| {
-        shape.covers(&names.iter().map(|n| ((*n).to_owned(), String::new())).collect::<BTreeMap<_, _>>())
+        shape.covers(&names.iter().map(|n| ((*n).to_owned(), "".into())).collect::<Arguments>())
     };
+    assert!(!shape.covers(&[("a".to_owned(), Argument::Boolean(true))].into()));
     assert!(covers(&["a"]) && covers(&["a", "b"]));
     assert!(!covers(&[]) && !covers(&["b"]) && !covers(&["a", "c"]) && !covers(&["a", "b", "c"]));
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by them")]
 
+mod arguments;
 mod missing;
 mod problems;
 mod shipped;

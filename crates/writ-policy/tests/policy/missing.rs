@@ -102,7 +102,7 @@ fn an_operation_with_other_facts_than_the_sets_is_refused() {
 fn a_missing_or_surplus_argument_is_refused_even_without_conditions() {
     let engine = Engine::new(load(&format!("{AGENT}{HUMAN}")).unwrap());
     let (forge, mut fetch) = operation(&services(), "forge/repo.fetch");
-    fetch.arguments.insert("more".to_owned(), String::new());
+    fetch.arguments.insert("more".to_owned(), "".into());
     refused(&engine.decide(&alice(), &forge, &fetch), Reason::PolicyError);
     fetch.arguments.clear();
     refused(&engine.decide(&alice(), &forge, &fetch), Reason::PolicyError);
@@ -169,7 +169,7 @@ fn conditions_see_arguments_groups_and_the_session() {
     );
     let engine = Engine::new(load(text).unwrap());
     let (forge, mut fetch) = operation(&services(), "forge/repo.fetch");
-    fetch.arguments.insert("owner".to_owned(), "other".to_owned());
+    fetch.arguments.insert("owner".to_owned(), "other".into());
     refused(&engine.decide(&alice(), &forge, &fetch), Reason::AgentNotPermitted);
 }
 

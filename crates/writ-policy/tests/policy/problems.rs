@@ -48,7 +48,7 @@ fn an_argument_that_only_some_operations_have_needs_has() {
     let problems = load(&text("context.args.to == \"a\"")).unwrap_err();
     assert!(
         problems
-            .ends_with("    hint: not every operation in its scope has it; ask `context.args has to && ...`"),
+            .ends_with("    hint: not every request in its scope has it; ask `context.args has to && ...`"),
         "{problems}"
     );
     assert!(load(&text("context.args has to && context.args.to == \"a\"")).is_ok());

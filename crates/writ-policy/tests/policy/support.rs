@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use writ_core::argument::{ArgumentKind, ArgumentRule, ArgumentSource};
 use writ_core::service::{OperationRule, PathSegment, PathTemplate, Upstream};
 use writ_core::{Assurance, Effect, Operation, Protocol, RunId, Service, SessionId, Timestamp, TrustDomain};
 use writ_gate::{Decide, Delegation, Human, Parent, Session, SessionFacts, Verdict};
@@ -22,6 +23,8 @@ pub(crate) fn service(name: &str, operations: &[(&str, Effect, &[&str])]) -> Arc
             methods: Vec::new(),
             path: PathTemplate { text: String::new(), segments: arguments.iter().map(argument).collect() },
             query: BTreeMap::new(),
+            arguments: BTreeMap::new(),
+            graphql: None,
         })
     };
     Arc::new(Service {
@@ -36,10 +39,11 @@ pub(crate) fn service(name: &str, operations: &[(&str, Effect, &[&str])]) -> Arc
     })
 }
 
-/// The forge of the demo, with operations and arguments as its service file has them, and a mail service.
+/// The forge of the demo, with operations and arguments as its service file has them and optional ones in the body of one,
+/// and a mail service.
 pub(crate) fn services() -> Vec<Arc<Service>> {
     let both: &[&str] = &["owner", "repo"];
-    vec![
+    let mut services = vec![
         service(
             "forge",
             &[
@@ -51,7 +55,29 @@ pub(crate) fn services() -> Vec<Arc<Service>> {
             ],
         ),
         service("mail", &[("send", Effect::Write, &["to"]), ("inbox.read", Effect::Read, &[])]),
-    ]
+    ];
+    let optional = [
+        ("draft", ArgumentKind::Boolean),
+        ("labels", ArgumentKind::Strings),
+        ("milestone", ArgumentKind::Integer),
+    ];
+    *in_body(&mut services, "forge/issues.create") =
+        optional.map(|(name, kind)| (name.to_owned(), argument(name, kind, false))).into();
+    services
+}
+
+/// The arguments of an operation besides those of its path.
+pub(crate) fn in_body<'s>(
+    services: &'s mut [Arc<Service>],
+    name: &str,
+) -> &'s mut BTreeMap<String, ArgumentRule> {
+    let operations = services.iter_mut().flat_map(|service| &mut Arc::make_mut(service).operations);
+    &mut Arc::make_mut(operations.into_iter().find(|rule| rule.name.as_str() == name).unwrap()).arguments
+}
+
+/// An argument of this name in a JSON body.
+pub(crate) fn argument(name: &str, kind: ArgumentKind, required: bool) -> ArgumentRule {
+    ArgumentRule { source: ArgumentSource::Body(format!("/{name}").parse().unwrap()), kind, required }
 }
 
 pub(crate) fn session(agent: &str, human: &str, groups: &[&str]) -> Session {
@@ -96,7 +122,7 @@ pub(crate) fn operation(services: &[Arc<Service>], name: &str) -> (Arc<Service>,
     };
     let (service, rule) = services.iter().find_map(find).unwrap();
     let names = rule.path.segments.iter().filter_map(|segment| match segment {
-        PathSegment::Argument { name, .. } => Some((name.clone(), "acme".to_owned())),
+        PathSegment::Argument { name, .. } => Some((name.clone(), "acme".into())),
         PathSegment::Literal(_) | PathSegment::Pair(..) | PathSegment::Rest(_) => None,
     });
     let arguments = names.collect();

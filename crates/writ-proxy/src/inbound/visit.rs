@@ -15,7 +15,7 @@ use super::door::Door;
 use super::token::{self, Taken};
 use super::trace;
 use crate::act::pass_on;
-use crate::body::{Answer, Transfer};
+use crate::body::{Answer, Transfer, Upload};
 use crate::head::{self, Place, Upgrade};
 use crate::identities;
 use crate::lane::Lane;
@@ -123,7 +123,7 @@ impl Visit {
             return Box::pin(upgrade::relay(self, &lane, &target, parts, (running, agent_side))).await;
         }
         let wants = if grpc { Alpn::Http2 } else { Alpn::Http1 };
-        pass_on(&lane, &target, (parts, incoming), wants, running).await
+        pass_on(&lane, &target, (parts, Upload::Streamed(incoming)), wants, running).await
     }
 
     /// Who the caller is, and whose server answers them.

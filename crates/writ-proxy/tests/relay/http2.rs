@@ -14,9 +14,9 @@ use crate::client::{connect, raw, trusting};
 use crate::origin::Origin;
 use crate::world::{HOST, World, lending, service};
 
-type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
+pub(crate) type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 
-async fn client(world: &World) -> hyper::client::conn::http2::SendRequest<Body> {
+pub(crate) async fn client(world: &World) -> hyper::client::conn::http2::SendRequest<Body> {
     let stream = connect(world.address, trusting(&world.root_file, &[b"h2"]), HOST).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (send, connection) =

@@ -16,6 +16,7 @@ mod http2;
 mod inbound;
 mod memory;
 mod origin;
+mod reading;
 mod runs;
 mod service_agent;
 mod smuggling;

@@ -140,7 +140,8 @@ fn text(status: u16, text: impl Into<Bytes>) -> Response<Body> {
 async fn answer(mut request: Request<Incoming>, seen: Arc<Seen>) -> Result<Response<Body>, Infallible> {
     seen.requests.fetch_add(1, Ordering::Relaxed);
     let path = request.uri().path().to_owned();
-    Ok(match path.as_str() {
+    // What is read before it is decided goes to the same pages.
+    Ok(match path.strip_prefix("/read").unwrap_or(&path) {
         "/json" => {
             let lent = request.headers().get("authorization");
             if lent.is_some_and(|value| value.as_bytes() == format!("Bearer {SECRET}").as_bytes()) {
@@ -217,6 +218,11 @@ async fn answer(mut request: Request<Incoming>, seen: Arc<Seen>) -> Result<Respo
             let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
             response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
             response
+        }
+        "/trailed" => {
+            let collected = request.into_body().collect().await.unwrap();
+            let sum = collected.trailers().map(|trailers| trailers["x-sum"].clone());
+            text(200, [&collected.to_bytes()[..], format!(" {sum:?}").as_bytes()].concat())
         }
         "/ws" => {
             let extensions = request.headers().get("sec-websocket-extensions").cloned();

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use writ_core::event::{ActionClosed, ActionIntended, Event, Key, Keys, LeaseFate};
 use writ_core::service::{
-    CredentialRule, HostPattern, OperationRule, PathTemplate, RequestHead, Upstream, UpstreamAddress,
+    CredentialRule, HostPattern, OperationRule, PathTemplate, RequestHead, Selection, Upstream,
+    UpstreamAddress,
 };
 use writ_core::{
     AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, Operation, OperationName, Placement,
@@ -250,12 +251,7 @@ impl Catalog for Memory {
         self.services.iter().find(serves).cloned().ok_or(Reason::NoService)
     }
 
-    fn operation(
-        &self,
-        service: &Service,
-        _: &HostName,
-        head: &RequestHead<'_>,
-    ) -> Result<Operation, Reason> {
+    fn select(&self, service: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Selection, Reason> {
         let kind = if head.path.starts_with("/denied") { "denied" } else { "any" };
         let rule = OperationRule {
             name: OperationName::new(&format!("{}/{kind}", service.name)).unwrap(),
@@ -263,8 +259,25 @@ impl Catalog for Memory {
             methods: Vec::new(),
             path: PathTemplate { text: "/{rest...}".into(), segments: Vec::new() },
             query: BTreeMap::default(),
+            arguments: BTreeMap::default(),
+            graphql: None,
         };
-        Ok(Operation { rule: Arc::new(rule), arguments: BTreeMap::default() })
+        let operation = Operation { rule: Arc::new(rule), arguments: BTreeMap::default() };
+        Ok(Selection { candidates: vec![operation], reads_body: head.path.starts_with("/read/") })
+    }
+
+    /// Where the body is read, it is the operation's one argument.
+    fn operation(
+        &self,
+        selected: Selection,
+        _: &RequestHead<'_>,
+        body: Option<&[u8]>,
+    ) -> Result<Operation, Reason> {
+        assert_eq!(selected.reads_body, body.is_some());
+        let mut operation = selected.candidates.into_iter().next().ok_or(Reason::NoOperation)?;
+        let body = body.map(|body| String::from_utf8_lossy(body).into_owned());
+        operation.arguments.extend(body.map(|body| ("body".to_owned(), body.into())));
+        Ok(operation)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use writ_client::Client;
-use writ_control::api::{ServiceDetail, ServiceRow, Services};
+use writ_control::api::{OperationView, ServiceDetail, ServiceRow, Services};
 use writ_core::{Layout, Placement};
 
 use crate::args::Service;
@@ -76,7 +76,7 @@ fn show(detail: &ServiceDetail, output: &mut Output) -> Result<ExitCode, Failure
     for operation in &detail.operations {
         let methods = if operation.methods.is_empty() { "any".into() } else { operation.methods.join(",") };
         let effect = operation.effect.as_str().to_owned();
-        table.plain([operation.name.to_string(), effect, methods, operation.path.clone()]);
+        table.plain([operation.name.to_string(), effect, methods, covered(operation)]);
     }
     output.table(&table, "no operations")?;
     Ok(ExitCode::SUCCESS)
@@ -92,6 +92,13 @@ fn check(layout: &Layout, folders: Vec<PathBuf>, output: &mut Output) -> Result<
         output.text(&format!("valid: {}", count(services.len(), "service")))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Its path, GraphQL field and arguments in one cell.
+fn covered(operation: &OperationView) -> String {
+    let field = operation.graphql.iter().map(|field| format!(" {field}"));
+    let arguments = operation.arguments.iter().map(|(name, rule)| format!("  {name}={rule}"));
+    std::iter::once(operation.path.clone()).chain(field).chain(arguments).collect()
 }
 
 fn protocol(row: &ServiceRow) -> String {

@@ -1,6 +1,5 @@
 //! The installation that the scripts are run in, and what its daemon knows.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +14,8 @@ use writ_core::event::{
     LeaseFate, NodeStarted, NodeStopped, Outcome, Request, SecretSet, SessionOpened,
 };
 use writ_core::{
-    ActionId, ActsFor, Assurance, ConnId, Effect, Grants, Layout, LeaseId, Process, Reason, RunId, SessionId,
-    SpiffeId, Timestamp,
+    ActionId, ActsFor, Argument, Assurance, ConnId, Effect, Grants, Layout, LeaseId, Process, Reason, RunId,
+    SessionId, SpiffeId, Timestamp,
 };
 
 use crate::memory::Memory;
@@ -38,6 +37,15 @@ name = "issues.list"
 effect = "read"
 methods = ["GET"]
 path = "/repos/{owner}/issues"
+arguments = { page = "query:page integer?" }
+
+[[operation]]
+name = "issues.close"
+effect = "write"
+methods = ["POST"]
+path = "/graphql"
+graphql = "mutation closeIssue"
+arguments = { issue = "graphql:/input/issueId string" }
 
 [[operation]]
 name = "repo.delete"
@@ -66,7 +74,7 @@ title = "the agent lists issues"
 agent = "coder"
 human = "unix:ann"
 operation = "forge/issues.list"
-arguments = { owner = "acme" }
+arguments = { owner = "acme", page = 2 }
 expect = "permit"
 
 [[sample]]
@@ -255,7 +263,7 @@ fn process() -> Process {
 
 fn request(operation: &str, method: &str, path: &str) -> Request {
     Request {
-        arguments: BTreeMap::from([("owner".to_owned(), "acme".to_owned())]),
+        arguments: [("owner".to_owned(), "acme".into()), ("page".to_owned(), Argument::Integer(2))].into(),
         effect: Effect::Read,
         host: "forge.test".into(),
         method: method.into(),

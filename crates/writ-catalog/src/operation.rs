@@ -1,0 +1,162 @@
+//! The operations of a service file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use writ_core::argument::{ArgumentKind, ArgumentSource};
+use writ_core::config::Table;
+use writ_core::service::OperationRule;
+use writ_core::{Effect, OperationName, Protocol, ServiceName};
+use writ_gate::limits::ARGUMENTS_MAX;
+
+use crate::argument::{Declared, Field};
+use crate::matching::connect_rule;
+use crate::setting::Method;
+use crate::template::{self, Template};
+
+/// Reads the operations of a service.
+pub(crate) fn operations(
+    table: &Table<'_>,
+    service: Option<&ServiceName>,
+    protocol: Option<Protocol>,
+) -> Vec<Arc<OperationRule>> {
+    let tables = table.tables("operation");
+    if matches!(protocol, Some(Protocol::Tcp | Protocol::Pass)) {
+        if !tables.is_empty() {
+            let hint = "the connection is its one operation, `NAME/connect`";
+            table.problem("operation", "a `tcp` or `pass` service lists no operations", Some(hint));
+        }
+        let name = service.and_then(|name| OperationName::new(&format!("{name}/connect")).ok());
+        return name.map(connect_rule).map(Arc::new).into_iter().collect();
+    }
+    if tables.is_empty() && protocol.is_some() {
+        let hint = "add at least one `[[operation]]`";
+        table.problem("operation", "without operations nothing can be done at the service", Some(hint));
+    }
+    let mut rules: Vec<Arc<OperationRule>> = Vec::with_capacity(tables.len());
+    for entry in &tables {
+        if let Some(rule) = operation(entry, service) {
+            check_rule(entry, &rules, &rule);
+            rules.push(Arc::new(rule));
+        }
+    }
+    rules
+}
+
+fn operation(table: &Table<'_>, service: Option<&ServiceName>) -> Option<OperationRule> {
+    let short = table.required::<String>("name");
+    let effect = table.required::<Effect>("effect");
+    let methods = table.list::<Method>("methods").into_iter().map(|method| method.0).collect();
+    let path = table.required::<Template>("path");
+    let query: BTreeMap<String, String> = table.map("query");
+    let arguments = table.map::<Declared>("arguments").into_iter().map(|(name, it)| (name, it.0)).collect();
+    let graphql = table.optional::<Field>("graphql").map(|field| field.0);
+    // Named for the service even if that has no valid name, so that the operation's own name is checked.
+    let (service, short) = (service.map_or("service", ServiceName::as_str), short?);
+    let name = OperationName::new(&format!("{service}/{short}"))
+        .map_err(|_| {
+            let hint = "letters, digits, `.`, `-`, `_`; the service's name is put before it";
+            table.problem("name", format!("`{short}` is not an operation's name"), Some(hint));
+        })
+        .ok();
+    let rule =
+        OperationRule { name: name?, effect: effect?, methods, path: path?.0, query, arguments, graphql };
+    check_arguments(table, &rule);
+    check_methods(table, &rule);
+    Some(rule)
+}
+
+fn check_arguments(table: &Table<'_>, rule: &OperationRule) {
+    let named = table.sub_table("arguments");
+    if rule.arguments.len() > ARGUMENTS_MAX {
+        let what = format!("{} arguments, more than {ARGUMENTS_MAX}", rule.arguments.len());
+        table.problem("arguments", what, None);
+    }
+    let in_path = template::arguments(&rule.path);
+    for (name, argument) in &rule.arguments {
+        if let Err(what) = template::argument(name) {
+            named.problem(name, what, None);
+        }
+        if in_path.contains(name.as_str()) {
+            named.problem(name, "the path has an argument of this name", None);
+        }
+        match (&argument.source, &rule.graphql) {
+            (ArgumentSource::Body(_), Some(_)) => {
+                let hint = "as in `graphql:/input/title string`; variables are followed";
+                named.problem(name, "the arguments of a GraphQL operation are its field's", Some(hint));
+            }
+            (ArgumentSource::Graphql(_), None) => {
+                let hint = "name its root field, as in `graphql = \"mutation createIssue\"`";
+                named.problem(name, "the operation is not a GraphQL one", Some(hint));
+            }
+            (ArgumentSource::Body(_) | ArgumentSource::Query(_), None)
+            | (ArgumentSource::Graphql(_) | ArgumentSource::Query(_), Some(_)) => {}
+        }
+    }
+}
+
+/// A body is read only where a request of the method has one that means something (RFC 9110 section 9.3).
+fn check_methods(table: &Table<'_>, rule: &OperationRule) {
+    if rule.graphql.is_some() && rule.methods != ["POST"] {
+        let hint = "as in `methods = [\"POST\"]`; in a query string a document is not read";
+        table.problem("methods", "a GraphQL operation is sent by POST alone", Some(hint));
+    } else if rule.reads_body() && !rule.methods.iter().any(|method| method != "GET" && method != "HEAD") {
+        let hint = "as in `methods = [\"POST\"]`";
+        table.problem("methods", "arguments in a body need methods that have one", Some(hint));
+    } else if rule.reads_body() && rule.methods.iter().any(|method| method == "GET" || method == "HEAD") {
+        table.problem("methods", "`GET` and `HEAD` have no body to read arguments from", None);
+    }
+}
+
+/// Compares a rule with those before it.
+fn check_rule(table: &Table<'_>, before: &[Arc<OperationRule>], rule: &OperationRule) {
+    if rule.effect == Effect::Connect {
+        let hint = "`connect` is for connections that are not read";
+        table.problem("effect", "a request has another effect than `connect`", Some(hint));
+    }
+    if let Some(twin) = before.iter().find(|other| other.name == rule.name) {
+        if twin.effect != rule.effect {
+            table.problem("effect", format!("`{}` has another effect in a rule above", rule.name), None);
+        }
+        if signature(twin) != signature(rule) {
+            let key = if template::arguments(&twin.path) == template::arguments(&rule.path) {
+                "arguments"
+            } else {
+                "path"
+            };
+            let hint = "rules that share a name are one operation and must have the same arguments";
+            table.problem(key, format!("`{}` has other arguments in a rule above", rule.name), Some(hint));
+        }
+    }
+    let same_head = |other: &&Arc<OperationRule>| {
+        other.path.segments == rule.path.segments
+            && other.query == rule.query
+            && other.methods == rule.methods
+    };
+    for other in before.iter().filter(same_head) {
+        match (&other.graphql, &rule.graphql) {
+            (Some(field), Some(own)) if field != own => {}
+            (Some(_), None) | (None, Some(_)) => {
+                let what = format!(
+                    "shares its requests with `{}` above, and one of them is not GraphQL",
+                    other.name
+                );
+                table.problem("path", what, None);
+            }
+            (None, None) | (Some(_), Some(_)) => {
+                let what =
+                    format!("covers the same requests as `{}` above, so it is never reached", other.name);
+                table.problem("path", what, None);
+                return;
+            }
+        }
+    }
+}
+
+/// The arguments of a rule, wherever it finds them.
+fn signature(rule: &OperationRule) -> BTreeMap<&str, (ArgumentKind, bool)> {
+    let in_path =
+        template::arguments(&rule.path).into_iter().map(|name| (name, (ArgumentKind::String, true)));
+    let others = rule.arguments.iter().map(|(name, rule)| (name.as_str(), (rule.kind, rule.required)));
+    in_path.chain(others).collect()
+}
