@@ -119,9 +119,7 @@ async fn build(
     let engine = Arc::new(Engine::new(Arc::clone(&configuration.policies)));
     let names = Arc::new(Names::new());
     capture.set_destinations(&destinations::all(&catalog, &names))?;
-    let ports =
-        writ_session::Ports { record: Arc::clone(&record), clock: Arc::clone(&clock), ids: Arc::clone(&ids) };
-    let registry = open_registry(&layout, &settings, ports)?;
+    let registry = open_registry((&layout, &settings), &record, (&clock, &ids))?;
 
     let gate = Gate::new(Ports {
         identify: Arc::clone(&registry) as _,
@@ -138,14 +136,7 @@ async fn build(
     let peers = Peers::identities(Arc::clone(&identity.authority), Arc::clone(&clock));
     let relay = Relay::new(RelaySettings::default(), gate.clone(), Arc::new(hands), Arc::clone(&authorities));
     let relay = relay.with_identities(peers.clone());
-    let lookups = Lookups {
-        registry: Arc::clone(&registry),
-        catalog: Arc::clone(&catalog),
-        engine: Arc::clone(&engine),
-        capture: Arc::clone(&capture),
-        record: Arc::clone(&record),
-    };
-    let resolver = resolver(&names, lookups, &governing);
+    let resolver = resolver((&names, &capture, &governing), (&registry, &catalog, &engine), &record);
     let world = World {
         attestors: Attestors::new(sources(&clock, &settings)),
         pins: Pins::new(layout.pins(), Arc::clone(&clock))?,
@@ -183,8 +174,20 @@ async fn build(
     Ok((Arc::new(world), receiver, told))
 }
 
-fn resolver(names: &Arc<Names>, lookups: Lookups, governing: &Arc<Governing>) -> Resolver {
-    let origins = Questioners { capture: Arc::clone(&lookups.capture), governing: Arc::clone(governing) };
+/// What answers the names of governed processes, wherever it is asked.
+fn resolver(
+    (names, capture, governing): (&Arc<Names>, &Arc<Capture>, &Arc<Governing>),
+    (registry, catalog, engine): (&Arc<Registry>, &Arc<CatalogStore>, &Arc<Engine>),
+    record: &Arc<dyn Record>,
+) -> Resolver {
+    let lookups = Lookups {
+        registry: Arc::clone(registry),
+        catalog: Arc::clone(catalog),
+        engine: Arc::clone(engine),
+        capture: Arc::clone(capture),
+        record: Arc::clone(record),
+    };
+    let origins = Questioners { capture: Arc::clone(capture), governing: Arc::clone(governing) };
     Resolver { names: Arc::clone(names), asker: Arc::new(lookups), origins: Arc::new(origins) }
 }
 
@@ -199,7 +202,13 @@ fn open_log(layout: &Layout, settings: &Settings, clock: &Arc<dyn Clock>) -> Res
 }
 
 /// A registry without sessions; those of before come back once everything stands.
-fn open_registry(layout: &Layout, settings: &Settings, ports: writ_session::Ports) -> Result<Arc<Registry>> {
+fn open_registry(
+    (layout, settings): (&Layout, &Settings),
+    record: &Arc<dyn Record>,
+    (clock, ids): (&Arc<dyn Clock>, &Arc<dyn IdSource>),
+) -> Result<Arc<Registry>> {
+    let ports =
+        writ_session::Ports { record: Arc::clone(record), clock: Arc::clone(clock), ids: Arc::clone(ids) };
     Ok(Arc::new(Registry::new(layout.sessions(), settings.trust_domain.clone(), ports)?))
 }
 

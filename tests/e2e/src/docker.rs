@@ -15,7 +15,6 @@ pub struct Docker {
     daemon: Child,
 }
 
-const DOCKERD: &str = "/usr/sbin/dockerd";
 const IMAGE: &str = "host:1";
 
 /// Enters the slice, shows Docker a hierarchy of version 2 alone whose controllers it cannot switch on, and a `/run` of its own.
@@ -38,15 +37,6 @@ const BEGIN: &str = r#"
 "#;
 
 impl Docker {
-    /// Whether it is there; said if it is not.
-    pub fn is_installed(test: &str) -> bool {
-        let is_there = Path::new(DOCKERD).exists();
-        if !is_there {
-            println!("skipped: {test}: needs Docker (`docker.io`)");
-        }
-        is_there
-    }
-
     /// In the calling thread's network. `slice` is a cgroup of the test's own, named `*.slice`.
     ///
     /// # Panics

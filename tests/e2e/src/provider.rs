@@ -88,9 +88,8 @@ impl Provider {
             "client_id": "app", "groups": ["staff"], "name": user,
         });
         let more = more.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-        for (name, value) in more {
-            claims[name] = value.clone();
-        }
+        let more = more.map(|(name, value)| (name.clone(), value.clone()));
+        claims.as_object_mut().expect("an object").extend(more);
         self.sign("RS256", &json!({ "typ": "at+jwt" }), &claims)
     }
 

@@ -55,7 +55,8 @@ impl Systemd {
     /// # Panics
     /// If that fails.
     pub fn unit(&self, name: &str, text: &str) {
-        fs::write(self.dir.path().join("config/systemd/user").join(name), text).expect("a unit");
+        let path = self.dir.path().join("config/systemd/user").join(name);
+        fs::File::create(path).and_then(|mut file| file.write_all(text.as_bytes())).expect("a unit");
     }
 
     /// `systemctl`, with these arguments.

@@ -289,7 +289,7 @@ fn a_script_cannot_be_governed_as_a_program_and_that_is_said() {
     let Some(place) = Place::new("script") else { return };
     let Some(world) = configured(test, &place, |_| {}) else { return };
     let script = world.host.path("agent.py");
-    fs::write(&script, "#!/usr/bin/python3\n").unwrap();
+    writ_host::durable::replace(&script, b"#!/usr/bin/python3\n", 0o755).unwrap();
     let worker = fs::read_to_string(world.host.path("etc/writ/agents/worker.toml")).unwrap();
     let block = format!("[[govern]]\nprocesses = {{ program = \"{}\" }}\n", script.display());
     world.host.configure("agents/worker.toml", &format!("{worker}{block}"));
@@ -321,13 +321,13 @@ fn a_unit_of_a_real_service_manager_is_governed_at_each_start() {
     let start = |name: &str, arguments: &str| {
         let out = world.host.path(name);
         let user = format!("setpriv --reuid {AGENT_UID} --regid {AGENT_UID} --clear-groups --");
-        let text = format!(
+        let service = format!(
             "[Service]\nType=oneshot\nEnvironment=CURL_CA_BUNDLE={}\nStandardOutput=truncate:{}\n\
              ExecStart={user} {CURL} {arguments}\n",
             bundle.display(),
             out.display()
         );
-        systemd.unit(name, &text);
+        systemd.unit(name, &service);
         systemd.control(["daemon-reload"]);
         systemd.control(["start", name]);
         fs::read_to_string(out).unwrap()
