@@ -28,8 +28,9 @@ const KINDS: [Kind; 4] = [
         about: "Read once, at the start. An absent file is an empty one.",
         example: "docs/reference/examples/writd.toml",
         keys: writd::settings::KEYS,
-        lists: &["identity.federation", "tokens.audience", "human.issuer"],
+        lists: &["govern", "identity.federation", "tokens.audience", "human.issuer"],
         values: &[
+            ("govern.processes", "{ program = \"/usr/local/bin/coder\" }"),
             ("attest.kubelet.address", "\"127.0.0.1:10250\""),
             ("attest.kubelet.server_name", "\"node-1\""),
             ("attest.kubelet.ca_file", "\"/etc/kubernetes/kubelet-ca.pem\""),

@@ -137,6 +137,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use writ_host::durable;
+
     use super::*;
 
     fn set(files: &[(&str, &str)]) -> (tempfile::TempDir, Layout) {
@@ -176,19 +178,23 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_cannot_be_found_are_a_problem_and_not_ignored() {
+    fn a_script_is_no_program_to_govern_and_every_other_way_is_read() {
         let block = |way: &str| {
             format!(
                 "owner = \"x\"\n[[match]]\nselectors = [\"unix:uid:7\"]\n[[govern]]\nprocesses = {{ {way} }}\n"
             )
         };
-        for way in ["program = \"/usr/bin/coder\"", "container_label = \"a=b\""] {
-            let (_dir, layout) = set(&[("agents/a.toml", &block(way))]);
-            let said = Configuration::read(&layout).unwrap_err().to_string();
-            assert!(said.contains("a.toml:5") && said.contains("`unit` or `slice`"), "{said}");
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("coder");
+        durable::replace(&script, b"#!/bin/sh\n", 0o755).unwrap();
+        let program = |path: &Path| format!("program = \"{}\"", path.display());
+        let (_dir, layout) = set(&[("agents/a.toml", &block(&program(&script)))]);
+        let said = Configuration::read(&layout).unwrap_err().to_string();
+        assert!(said.contains("a.toml:5") && said.contains("its interpreter"), "{said}");
+        for way in [program(&folder.path().join("later")), "container_label = \"a=b\"".to_owned()] {
+            let (_dir, layout) = set(&[("agents/a.toml", &block(&way))]);
+            Configuration::read(&layout).unwrap();
         }
-        let (_dir, layout) = set(&[("agents/a.toml", &block("unit = \"coder.service\""))]);
-        Configuration::read(&layout).unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `[[govern]]`: processes that are governed without having been launched by Writ.
 //!
-//! Parsed and checked here; which cgroups that comes to, and how they are held, is capture's. The same blocks stand in an
+//! Parsed and checked here; what that comes to on this host, and how it is held, is for others. The same blocks stand in an
 //! agent's file and in `writd.toml`.
 
 use std::fmt;
@@ -64,7 +64,8 @@ pub const KEY: KeyDoc = KeyDoc::required(
     "one of `{ cgroup = \"/path\" }`, `{ unit = \"x.service\" }`, `{ slice = \"x.slice\" }`, `{ container_label = \
      \"name=value\" }`, `{ program = \"/path\" }`",
     "Processes to govern although they were not started by `writ run`: those in or below a cgroup, of a unit, below a \
-     slice, in containers with a label, or that run a program. They are refused unless they match an agent.",
+     slice, in containers with a label, or that executed a program, with all that they start. From their first \
+     instruction; they are refused unless they match an agent.",
 );
 
 impl Setting for Governed {
