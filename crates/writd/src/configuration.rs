@@ -146,7 +146,7 @@ mod tests {
         for (name, text) in files {
             let path = dir.path().join("etc/writ").join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            writ_host::durable::replace(&path, text.as_bytes(), 0o644).unwrap();
+            durable::replace(&path, text.as_bytes(), 0o644).unwrap();
         }
         let layout = Layout::new(dir.path());
         (dir, layout)
