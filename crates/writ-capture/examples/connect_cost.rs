@@ -1,5 +1,5 @@
 //! What the kernel's part adds to a connection over loopback: `connect` and `close`, without hooks, to a listener of the
-//! run's own, and taken. Needs root; runs in a network namespace, cgroup and bpffs of its own.
+//! run's own, passed over where others are governed, and taken. Needs root; runs in a network namespace, cgroup and bpffs of its own.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -10,11 +10,12 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
-use writ_capture::{Capture, CaptureSettings, DestinationRule, Verdict};
+use writ_capture::{Awaited, Capture, CaptureSettings, DestinationRule, GovernId, Verdict};
 use writ_core::RunId;
 
 type Failed = Box<dyn Error>;
@@ -33,7 +34,11 @@ fn compare() -> Result<(), Failed> {
     }
     let folder = tempfile::tempdir()?;
     let name = format!("writ-cost-{}", std::process::id());
-    let settings = CaptureSettings { watch: "/".into(), cgroup: name, bpffs: folder.path().join("bpf") };
+    let place = format!("{name}-watched");
+    let watched = hierarchy()?.join(&place);
+    std::fs::create_dir(&watched)?;
+    let watch = Path::new("/").join(&place);
+    let settings = CaptureSettings { watch, cgroup: name, bpffs: folder.path().join("bpf") };
     let mut outside = Measurer::start()?;
     let stranger = acceptor()?;
     let [own_before, elsewhere] = [outside.measure("own")?, outside.measure(&stranger.to_string())?];
@@ -52,6 +57,13 @@ fn compare() -> Result<(), Failed> {
     let mut inside = Measurer::start()?;
     inside.adopt(&capture, run)?;
     let [own_after, taken] = [inside.measure("own")?, inside.measure(&asked.to_string())?];
+    // Something is to be governed there, and not this process.
+    let mut beside = Measurer::start()?;
+    enter(&watched, beside.child.id())?;
+    let id = GovernId::new(1).ok_or("no name")?;
+    capture.await_cgroups(&[(Awaited::Path("/nowhere".into()), id)], None)?;
+    let passed_over = beside.measure(&stranger.to_string())?;
+    capture.await_cgroups(&[], None)?;
 
     println!("connect() and close() over loopback, {CONNECTIONS} times each, microseconds");
     println!("{:<40} {:>7} {:>7}", "", "p50", "p99");
@@ -59,6 +71,7 @@ fn compare() -> Result<(), Failed> {
         ("without hooks, own listener", own_before),
         ("passed, own listener", own_after),
         ("without hooks, listener elsewhere", elsewhere),
+        ("watched and not governed, elsewhere", passed_over),
         ("taken", taken),
     ] {
         println!("{what:<40} {half:>7.1} {most:>7.1}");
@@ -66,20 +79,30 @@ fn compare() -> Result<(), Failed> {
     println!("opening the kernel's part: {} ms", opened.as_millis());
     let counters = capture.counters();
     println!("taken {}, misses {}, refused {}", counters.taken, counters.misses, counters.refused);
+    beside.end()?;
     inside.end()?;
     outside.end()?;
     drop(capture);
-    leave(&settings)
+    leave(&settings)?;
+    Ok(std::fs::remove_dir(watched)?)
 }
 
 /// This process leaves the daemon's cgroup, so that all of it can be removed.
 fn leave(settings: &CaptureSettings) -> Result<(), Failed> {
+    enter(&hierarchy()?, std::process::id())?;
+    Ok(Capture::purge(settings)?)
+}
+
+fn enter(cgroup: &Path, pid: u32) -> Result<(), Failed> {
+    let mut procs = std::fs::File::options().write(true).open(cgroup.join("cgroup.procs"))?;
+    Ok(procs.write_all(pid.to_string().as_bytes())?)
+}
+
+/// Where cgroups are mounted.
+fn hierarchy() -> Result<PathBuf, Failed> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).ok_or("no cgroup2")?;
-    let root = line.split(' ').nth(1).ok_or("no mount point")?;
-    let mut procs = std::fs::File::options().write(true).open(format!("{root}/cgroup.procs"))?;
-    procs.write_all(std::process::id().to_string().as_bytes())?;
-    Ok(Capture::purge(settings)?)
+    Ok(line.split(' ').nth(1).ok_or("no mount point")?.into())
 }
 
 /// Accepts and closes whatever comes.

@@ -148,7 +148,9 @@ impl Capture {
                     let (mark, fd) = (id.get().to_ne_bytes(), pidfd.as_raw_fd().to_ne_bytes());
                     // It may have ended.
                     drop(self.maps.task_mark.update(&fd, &mark, MapFlags::ANY));
-                    drop(self.maps.tgid_mark.update(&pid.to_ne_bytes(), &mark, MapFlags::ANY));
+                    if !self.switches.task_storage {
+                        drop(self.maps.tgid_mark.update(&pid.to_ne_bytes(), &mark, MapFlags::ANY));
+                    }
                 }
                 marked.insert(pid);
             }

@@ -37,6 +37,9 @@ SEC("tp_btf/task_newtask") int BPF_PROG(writ_newtask, struct task_struct *child,
 {
 	struct kept kept = {};
 	read_kept(bpf_get_current_task_btf(), &kept);
+	/* Born elsewhere: no move will be seen. */
+	if (flags & CLONE_INTO_CGROUP)
+		check_place(child, child->cgroups->dfl_cgrp, &kept);
 	if (!kept.label.run && !kept.program.tgid && !kept.mark)
 		return 0;
 	int labelled = kept.label.run != 0;
@@ -63,9 +66,6 @@ SEC("tp_btf/task_newtask") int BPF_PROG(writ_newtask, struct task_struct *child,
 		if (kept.mark)
 			bpf_map_update_elem(&tgid_mark, &tgid, &kept.mark, BPF_ANY);
 	}
-	/* Born elsewhere: no move will be seen. */
-	if (labelled && (flags & CLONE_INTO_CGROUP))
-		check_place(child, child->cgroups->dfl_cgrp, &kept);
 	return 0;
 }
 

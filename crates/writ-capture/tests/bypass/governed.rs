@@ -365,6 +365,29 @@ fn who_moves_in_is_held_and_what_it_brings_is_cut() {
 }
 
 #[test]
+fn who_is_born_in_a_subtree_has_entered_it() {
+    let Some(host) = Installation::open("who_is_born_in_a_subtree_has_entered_it") else { return };
+    let (foreign, _agent) = scene(&host);
+    let (events, mut receiver) = Events::new(&host.capture).unwrap();
+    events.drain();
+    while receiver.try_recv().is_ok() {}
+    let mut outside = Agent::spawn(RunId::from_bits(2));
+    // `struct clone_args`, with CLONE_INTO_CGROUP and SIGCHLD: as service managers start a service.
+    let born = "
+        folder = os.open(foreign, os.O_RDONLY)
+        pid = libc.syscall(435, struct.pack('11Q', 0x200000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, folder), 88)
+        if pid == 0: os._exit(0)
+        os.waitpid(pid, 0)
+        return pid
+    ";
+    let pid: u32 = outside.does(born, &json!({ "foreign": foreign.0 })).parse().unwrap();
+    events.drain();
+    let entered = std::iter::from_fn(|| receiver.try_recv().ok())
+        .any(|event| matches!(event, KernelEvent::Entered { subtree, process } if subtree == id() && process.pid == pid));
+    assert!(entered);
+}
+
+#[test]
 fn nested_cgroups_belong_to_the_subtree_and_leaving_it_is_reported() {
     let Some(host) = Installation::open("nested_cgroups_belong_to_the_subtree_and_leaving_it_is_reported")
     else {

@@ -59,10 +59,8 @@ fn decide(world: &Arc<World>, wanted: &Wanted, path: &Path) {
         Ok(None) => {}
         Err(what) => {
             lock(&world.governing.subtrees.containers.0).insert(path.to_owned());
-            if let Some(doubt) = doubt() {
-                let how = if is_held { "stays held" } else { "is not governed" };
-                say(world, doubt, || format!("the container `{}` {how}: {what}", path.display()));
-            }
+            let how = if is_held { "stays held" } else { "is not governed" };
+            say(world, path, || format!("the container `{}` {how}: {what}", path.display()));
         }
     }
 }

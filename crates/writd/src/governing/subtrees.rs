@@ -23,10 +23,14 @@ use crate::world::World;
 pub(super) struct Known {
     /// Held while something is governed or let go.
     following: Mutex<()>,
-    said: Mutex<HashMap<GovernId, String>>,
+    /// By what it is said of.
+    said: Mutex<HashMap<PathBuf, String>>,
     provided: Mutex<Option<String>>,
     pub(super) containers: containers::Known,
 }
+
+/// So many things are remembered to have been said.
+const SAID_MAX: usize = 1_024;
 
 /// The blocks that are meant, by the name that the kernel knows them by.
 pub(super) type Wanted = BTreeMap<GovernId, Governed>;
@@ -93,7 +97,7 @@ fn apply(world: &Arc<World>, wanted: &Wanted, is_new: bool) -> anyhow::Result<()
     for subtree in standing.iter().filter(|subtree| !stays(subtree, wanted, (&outer, doubt))) {
         let others = standing.iter().any(|other| other.id == subtree.id && other.path != subtree.path);
         let done = if others { capture.let_go(&subtree.path) } else { capture.ungovern(subtree.id) };
-        told_gone(world, subtree.id, &subtree.path, done);
+        told_gone(world, &subtree.path, done);
     }
     for (path, id) in &outer {
         if is_new || !standing.iter().any(|subtree| subtree.id == *id && subtree.path == *path) {
@@ -101,11 +105,11 @@ fn apply(world: &Arc<World>, wanted: &Wanted, is_new: bool) -> anyhow::Result<()
         }
     }
     for id in capture.programs().into_iter().filter(|id| !wanted.contains_key(id)) {
-        told_gone(world, id, Path::new("a program"), capture.ungovern(id));
+        told_gone(world, Path::new("a program"), capture.ungovern(id));
     }
     for (id, processes) in wanted {
         if let Governed::Program(path) = processes {
-            told(world, *id, path, capture.govern_program(path, *id));
+            told(world, path, capture.govern_program(path, *id));
         }
     }
     if doubt.is_some() {
@@ -116,35 +120,32 @@ fn apply(world: &Arc<World>, wanted: &Wanted, is_new: bool) -> anyhow::Result<()
 
 /// Governs a cgroup that is there.
 pub(super) fn govern(world: &Arc<World>, path: &Path, id: GovernId) {
-    told(world, id, path, world.capture.govern(path, id));
+    told(world, path, world.capture.govern(path, id));
 }
 
 /// What came of it; whoever was there is looked at.
-fn told(
-    world: &Arc<World>,
-    id: GovernId,
-    path: &Path,
-    governed: Result<writ_capture::Governed, writ_capture::Error>,
-) {
+fn told(world: &Arc<World>, path: &Path, governed: Result<writ_capture::Governed, writ_capture::Error>) {
     match governed {
         Ok(governed) => {
-            lock(&world.governing.subtrees.said).remove(&id);
+            lock(&world.governing.subtrees.said).remove(path);
             let (cut, left) = (governed.connections.cut, governed.connections.left.len());
             if !governed.processes.is_empty() || cut > 0 {
                 tracing::info!(target: "writ::govern", path = %path.display(), cut, left, "governed");
             }
             super::look_at_all(world, governed.processes);
         }
-        Err(error) => say(world, id, || format!("{} cannot be governed: {error}", path.display())),
+        Err(error) => say(world, path, || format!("`{}` cannot be governed: {error}", path.display())),
     }
 }
 
-fn told_gone(world: &World, id: GovernId, path: &Path, done: Result<(), writ_capture::Error>) {
+fn told_gone(world: &World, path: &Path, done: Result<(), writ_capture::Error>) {
     match done {
-        Ok(()) => tracing::info!(target: "writ::govern", path = %path.display(), "let go"),
-        Err(error) => say(world, id, || format!("{} cannot be let go: {error}", path.display())),
+        Ok(()) => {
+            lock(&world.governing.subtrees.said).remove(path);
+            tracing::info!(target: "writ::govern", path = %path.display(), "let go");
+        }
+        Err(error) => say(world, path, || format!("`{}` cannot be let go: {error}", path.display())),
     }
-    lock(&world.governing.subtrees.said).remove(&id);
 }
 
 /// Whether a subtree may stay as it is: it is what its block means. A container stays what it is, unless a block that governs
@@ -165,9 +166,13 @@ pub(super) fn covered(path: &Path, outer: &[(PathBuf, GovernId)]) -> bool {
 }
 
 /// Says something once, until it is something else.
-pub(super) fn say(world: &World, id: GovernId, text: impl FnOnce() -> String) {
+pub(super) fn say(world: &World, about: &Path, text: impl FnOnce() -> String) {
     let text = text();
-    let before = lock(&world.governing.subtrees.said).insert(id, text.clone());
+    let mut said = lock(&world.governing.subtrees.said);
+    if said.len() >= SAID_MAX {
+        said.clear();
+    }
+    let before = said.insert(about.to_owned(), text.clone());
     if before.as_ref() != Some(&text) {
         tracing::warn!(target: "writ::govern", "{text}");
     }
