@@ -215,6 +215,7 @@ fn service(credential: Option<CredentialRule>) -> Service {
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        mode: writ_core::Mode::Enforce,
         upstream: Upstream::default(),
         credential,
         operations: Vec::new(),
@@ -267,7 +268,8 @@ impl Catalog for One {
 impl Decide for One {
     fn reach(&self, _: &Session, _: &Service) -> Verdict {
         let key = Key { permitted: true, policies: vec!["test".into()] };
-        Verdict { keys: Keys { agent: key.clone(), human: key, policy_digest: String::new() }, reason: None }
+        let keys = Keys { agent: key.clone(), human: key, policy_digest: String::new() };
+        Verdict { keys, reason: None, mode: writ_core::Mode::Enforce }
     }
 
     fn decide(&self, session: &Session, service: &Service, _: &Operation) -> Verdict {

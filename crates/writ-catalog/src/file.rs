@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use writ_core::argument::{ArgumentRule, ArgumentSource};
 use writ_core::config::{Place, Placed, Problems, Table, read};
 use writ_core::service::{AgentPeer, CredentialRule, Upstream};
-use writ_core::{Placement, Protocol, SecretName, Service, ServiceName};
+use writ_core::{Mode, Placement, Protocol, SecretName, Service, ServiceName};
 
 use crate::keys::KEYS;
 use crate::operation::operations;
@@ -34,6 +34,7 @@ fn service(table: &Table<'_>) -> Option<Declared> {
     let (addresses, address_places) = unzip(table.list_placed::<Address>("addresses"));
     let ports: Vec<u16> = table.list::<Port>("ports").into_iter().map(|port| port.0).collect();
     let protocol = table.defaulted::<Protocol>("protocol");
+    let mode = table.defaulted::<Mode>("mode");
     let upstream = upstream(&table.sub_table("upstream"));
     let credential = credential(&table.sub_table("credential"));
     let operations = operations(table, name.as_ref(), protocol);
@@ -43,6 +44,7 @@ fn service(table: &Table<'_>) -> Option<Declared> {
         addresses: addresses.into_iter().map(|address| address.0).collect(),
         ports,
         protocol: protocol?,
+        mode: mode?,
         upstream: upstream?,
         credential,
         operations,

@@ -23,6 +23,13 @@ pub const KEYS: &[KeyDoc] = &[
         "What is spoken. `https` and `http`: each request is an action. `tcp`: the connection is one action, \
          relayed unread. `pass`: the kernel lets the connection through to the listed `addresses`, unread.",
     ),
+    KeyDoc::defaulted(
+        "mode",
+        "`enforce` or `observe`",
+        "\"enforce\"",
+        "`observe`: what policy refuses here is done all the same, and recorded with the reason. For trying policies; every \
+         start says so.",
+    ),
     KeyDoc::optional(
         "addresses",
         "list of IP addresses",

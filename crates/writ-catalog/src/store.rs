@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use writ_core::service::{HostPattern, RequestHead, Selection};
-use writ_core::{HostName, Operation, Protocol, Reason, Service, ServiceName};
+use writ_core::{HostName, Mode, Operation, Protocol, Reason, Service, ServiceName};
 use writ_gate::{Catalog, Destination};
 
 use crate::check::Services;
@@ -132,9 +132,11 @@ impl CatalogStore {
         let index = self.0.load();
         let plain = index.services.iter().filter(|service| service.upstream.danger_plaintext_credential);
         let unread = index.services.iter().filter(|service| service.protocol == Protocol::Pass);
+        let observed = index.services.iter().filter(|service| service.mode == Mode::Observe);
         plain
             .map(|service| format!("service {}: danger_plaintext_credential", service.name))
             .chain(unread.map(|service| format!("service {}: pass", service.name)))
+            .chain(observed.map(|service| format!("service {}: observe", service.name)))
             .collect()
     }
 }

@@ -324,6 +324,8 @@ events! {
         conn: ConnId,
         /// Both keys.
         keys: Keys,
+        /// For what policy would have refused it, had its agent or service not been observed only.
+        observed: Option<Reason>,
         /// The process.
         process: Process,
         /// What was asked.
@@ -577,7 +579,7 @@ mod tests {
                 "destination": "x:1", "conn": ID, "actor": actor()}),
             ),
             ("action.refused", decided(json!({"reason": "policy.agent_not_permitted"}))),
-            ("action.intended", decided(json!({}))),
+            ("action.intended", decided(json!({"observed": "policy.human_not_permitted"}))),
             (
                 "action.closed",
                 json!({"status": 200, "service": "forge", "scrubbed": 0, "actor": actor(),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::argument::{ArgumentRule, ArgumentSource, Arguments};
+use crate::mode::Mode;
 use crate::name::{AgentName, HostName, OperationName, SecretName, ServiceName};
 use crate::spiffe::SpiffeId;
 
@@ -28,6 +29,8 @@ pub struct Service {
     pub ports: Vec<u16>,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// Whether what policy refuses there is refused.
+    pub mode: Mode,
     /// How the real upstream is found and verified.
     pub upstream: Upstream,
     /// What credential is lent, and where it goes; `None` when the service needs none.

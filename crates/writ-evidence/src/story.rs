@@ -25,7 +25,15 @@ type Told = std::fmt::Result;
 
 fn tell_intent(story: &mut String, body: &writ_core::event::ActionIntended) -> Told {
     tell_request(story, &body.actor, &body.request)?;
-    writeln!(story, "It was permitted.")?;
+    match body.observed {
+        None => writeln!(story, "It was permitted.")?,
+        Some(reason) => writeln!(
+            story,
+            "It was done because its agent or service is observed only, and would have been refused: {} ({}).",
+            reason.public_text(),
+            reason.code()
+        )?,
+    }
     tell_keys(story, &body.keys)?;
     tell_path(story, &body.tool_path)?;
     writeln!(
@@ -166,6 +174,19 @@ mod tests {
             Hop { how: writ_core::event::Known::Observed, kind: HopKind::Exec, name: "/usr/bin/git".into() },
         ];
         intent
+    }
+
+    #[test]
+    fn what_was_observed_only_is_not_called_permitted() {
+        let mut intent = permitted();
+        intent.keys.human.permitted = false;
+        intent.observed = Some(Reason::HumanNotPermitted);
+        let story = why(&[leaf(intent)]);
+        assert!(!story.contains("It was permitted"), "{story}");
+        assert!(
+            story.contains("observed only") && story.contains(Reason::HumanNotPermitted.code()),
+            "{story}"
+        );
     }
 
     #[test]

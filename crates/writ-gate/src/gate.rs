@@ -96,6 +96,8 @@ struct Draft<'a> {
     session: Arc<Session>,
     request: Option<Request>,
     keys: Option<Keys>,
+    /// For what it would have been refused, had it not been observed only.
+    observed: Option<Reason>,
 }
 
 impl Gate {
@@ -153,7 +155,7 @@ impl Gate {
     pub async fn action(&self, admitted: &Arc<Admitted>, asked: Asked<'_>) -> Result<Exchange, Refusal> {
         let id = ActionId::new(self.now(), &*self.ports.ids);
         let session = Arc::clone(&admitted.session);
-        let mut draft = Draft { id, admitted, session, request: None, keys: None };
+        let mut draft = Draft { id, admitted, session, request: None, keys: None, observed: None };
         match self.try_action(&mut draft, asked).await {
             Ok(exchange) => Ok(exchange),
             Err(Stop::Unrecorded(reason)) => {
@@ -184,7 +186,8 @@ impl Gate {
         draft.request = Some(request(service, &operation, asked.host, &asked.head));
         let verdict = self.ports.decide.decide(session, service, &operation);
         draft.keys = Some(verdict.keys.clone());
-        if !verdict.permits() {
+        draft.observed = verdict.observed();
+        if !verdict.permits() && draft.observed.is_none() {
             return Err(verdict.refusal().into());
         }
         if !session.facts().delegation.grants.cover(&operation) {
@@ -201,6 +204,7 @@ impl Gate {
             service: Arc::clone(service),
             operation,
             keys: verdict.keys,
+            observed: draft.observed,
         };
         let mut exchange = Exchange::new(self.ports.clone(), permit, ticket, open);
         if let Err(reason) = self.alive(session) {
@@ -248,7 +252,7 @@ impl Gate {
     }
 
     fn refuse_action(&self, draft: Draft<'_>, reason: Reason) {
-        let Draft { id, admitted, session, request, keys } = draft;
+        let Draft { id, admitted, session, request, keys, .. } = draft;
         let conn = &admitted.conn;
         let event = ActionRefused {
             action: id,
@@ -301,6 +305,7 @@ fn intent(draft: &Draft<'_>) -> Option<ActionIntended> {
         assurance: session.facts().assurance,
         conn: conn.id,
         keys: draft.keys.clone()?,
+        observed: draft.observed,
         process: conn.process.clone(),
         request: draft.request.clone()?,
         tool_path: session.tool_path(&conn.exec),

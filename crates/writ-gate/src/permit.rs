@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use writ_core::event::Keys;
-use writ_core::{ActionId, LeaseId, Operation, Service};
+use writ_core::{ActionId, LeaseId, Operation, Reason, Service};
 
 use crate::port::{Credential, Minted};
 use crate::session::Session;
@@ -25,6 +25,7 @@ pub struct Permit {
     pub(crate) service: Arc<Service>,
     pub(crate) operation: Operation,
     pub(crate) keys: Keys,
+    pub(crate) observed: Option<Reason>,
 }
 
 impl Permit {
@@ -41,6 +42,11 @@ impl Permit {
     /// The service it is for, and no other.
     pub fn service(&self) -> &Arc<Service> {
         &self.service
+    }
+
+    /// For what policy would have refused it, if it is given only because agent or service is observed.
+    pub fn observed(&self) -> Option<Reason> {
+        self.observed
     }
 
     /// The operation it is for.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use writ_core::event::{ActionIntended, Event, Key, Keys, LeaseFate};
 use writ_core::service::{RequestHead, Selection};
-use writ_core::{ActsFor, HostName, Operation, Placement, Reason, RunTag, Secret, Service};
+use writ_core::{ActsFor, HostName, Mode, Operation, Placement, Reason, RunTag, Secret, Service};
 
 use crate::conn::{Conn, Destination};
 use crate::marks::Marks;
@@ -83,6 +83,8 @@ pub struct Verdict {
     pub keys: Keys,
     /// Why not, when a key did not turn. The gate refuses if this is set *or* a key is not permitted.
     pub reason: Option<Reason>,
+    /// Whether a refusal is to be obeyed. What is observed is done in spite of it, and recorded as such.
+    pub mode: Mode,
 }
 
 impl Verdict {
@@ -94,10 +96,18 @@ impl Verdict {
     /// Whether a connection may be opened at all. For whom a session of callers acts is known with the request only, so
     /// there the agent's key is asked alone.
     pub fn reaches(&self, session: &Session) -> bool {
+        if self.mode == Mode::Observe {
+            return true;
+        }
         match session.facts().delegation.acts_for {
             ActsFor::Caller => self.keys.agent.permitted,
             ActsFor::Starter | ActsFor::Owner => self.permits(),
         }
+    }
+
+    /// Why it would be refused, if it is done only because it is observed.
+    pub fn observed(&self) -> Option<Reason> {
+        (self.mode == Mode::Observe && !self.permits()).then(|| self.refusal())
     }
 
     /// The reason of a refusal; never missing, so that a contradictory verdict still refuses.

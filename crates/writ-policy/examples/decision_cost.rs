@@ -131,6 +131,7 @@ fn service(number: usize) -> Arc<Service> {
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        mode: writ_core::Mode::Enforce,
         upstream: Upstream::default(),
         credential: None,
         operations: (0..8).map(rule).collect(),

@@ -1,11 +1,12 @@
 //! Deciding: both keys, from the set in force.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cedar_policy::{Context, EntityUid, Request, RestrictedExpression};
 use writ_core::event::{Key, Keys};
-use writ_core::{Argument, Operation, Reason, Service};
+use writ_core::{AgentName, Argument, Mode, Operation, Reason, Service};
 use writ_gate::{Decide, Parent, Session, Verdict};
 
 use crate::schema::entity;
@@ -20,21 +21,30 @@ pub struct Engine {
     current: ArcSwap<Snapshot>,
 }
 
+/// Agents whose actions are observed only.
+pub type Observed = BTreeSet<AgentName>;
+
 #[derive(Debug)]
 struct Snapshot {
     set: Arc<PolicySet>,
     views: Views,
+    observed: Observed,
 }
 
 impl Engine {
-    /// An engine with this set in force.
+    /// An engine with this set in force, for all agents.
     pub fn new(set: Arc<PolicySet>) -> Self {
-        Self { current: ArcSwap::from_pointee(Snapshot { set, views: Views::default() }) }
+        Self::observing(set, Observed::new())
+    }
+
+    /// An engine with this set in force, which only advises about these agents.
+    pub fn observing(set: Arc<PolicySet>, observed: Observed) -> Self {
+        Self { current: ArcSwap::from_pointee(Snapshot { set, views: Views::default(), observed }) }
     }
 
     /// Puts another set in force, for every decision that begins from now on.
-    pub fn replace(&self, set: Arc<PolicySet>) {
-        self.current.store(Arc::new(Snapshot { set, views: Views::default() }));
+    pub fn replace(&self, set: Arc<PolicySet>, observed: Observed) {
+        self.current.store(Arc::new(Snapshot { set, views: Views::default(), observed }));
     }
 
     /// The set in force.
@@ -45,11 +55,15 @@ impl Engine {
 
 impl Decide for Engine {
     fn reach(&self, session: &Session, service: &Service) -> Verdict {
-        self.current.load().reach(session, service)
+        let current = self.current.load();
+        let verdict = current.reach(session, service);
+        Verdict { mode: current.mode(session, service), ..verdict }
     }
 
     fn decide(&self, session: &Session, service: &Service, operation: &Operation) -> Verdict {
-        self.current.load().decide(session, service, operation)
+        let current = self.current.load();
+        let verdict = current.decide(session, service, operation);
+        Verdict { mode: current.mode(session, service), ..verdict }
     }
 }
 
@@ -64,6 +78,10 @@ struct Asked<'a> {
 }
 
 impl Snapshot {
+    fn mode(&self, session: &Session, service: &Service) -> Mode {
+        if self.observed.contains(&session.facts().agent) { Mode::Observe } else { service.mode }
+    }
+
     fn decide(&self, session: &Session, service: &Service, operation: &Operation) -> Verdict {
         let Some((known, resource)) = self.set.known(service, operation) else {
             return self.unknown(operation);
@@ -179,7 +197,11 @@ impl Snapshot {
     }
 
     fn verdict(&self, agent: Key, human: Key, reason: Option<Reason>) -> Verdict {
-        Verdict { keys: Keys { agent, human, policy_digest: self.set.digest.clone() }, reason }
+        Verdict {
+            keys: Keys { agent, human, policy_digest: self.set.digest.clone() },
+            reason,
+            mode: Mode::Enforce,
+        }
     }
 }
 

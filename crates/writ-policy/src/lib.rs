@@ -25,7 +25,7 @@ mod turn;
 mod view;
 mod words;
 
-pub use engine::Engine;
+pub use engine::{Engine, Observed};
 pub use explain::explain;
 pub use sample::{Expect, Outcome, Report, SAMPLE_KEYS, Sample, read_samples, run_samples};
 pub use schema::schema_text;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use writ_core::config::{self, KeyDoc, Placed, Problems, Table};
 use writ_core::units::Span;
-use writ_core::{ActsFor, AgentName, HumanId, Serve};
+use writ_core::{ActsFor, AgentName, HumanId, Mode, Serve};
 use writ_gate::limits;
 
 use crate::account::{Account, AccountError};
@@ -48,6 +48,13 @@ const OWN: &[KeyDoc] = &[
         "any digest",
         "What the agent may run: digests of its program, or of the script behind an interpreter. With `first-use` the \
          first is trusted, and another one waits for `writ agent approve`.",
+    ),
+    KeyDoc::defaulted(
+        "mode",
+        "`enforce` or `observe`",
+        "\"enforce\"",
+        "`observe`: what policy refuses this agent is done all the same, and recorded with the reason. For trying policies; every \
+         start says so.",
     ),
     KeyDoc::defaulted(
         "acts_for",
@@ -130,6 +137,8 @@ pub struct Agent {
     pub pin: Pin,
     /// For whom its runs act.
     pub acts_for: ActsFor,
+    /// Whether what policy refuses it is refused.
+    pub mode: Mode,
     /// Who answers for autonomous runs. Set exactly if it acts for its owner.
     pub owner_human: Option<HumanId>,
     /// Agents that its runs may start.
@@ -225,7 +234,8 @@ impl Agent {
     /// Settings under `[danger]` that are on, for the record of every start.
     pub fn dangers(&self) -> Vec<&'static str> {
         let Terms { io_uring, without_namespaces, .. } = self.terms;
-        let all = [("io_uring", io_uring), ("without_namespaces", without_namespaces)];
+        let observed = self.mode == Mode::Observe;
+        let all = [("io_uring", io_uring), ("without_namespaces", without_namespaces), ("observe", observed)];
         all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
     }
 
@@ -272,6 +282,7 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
         table.problem("govern", "it governs processes that could never be this agent", Some(hint));
     }
     let acts_for = table.defaulted::<ActsFor>("acts_for");
+    let mode = table.defaulted::<Mode>("mode");
     if !serve.is_empty() && acts_for.is_some_and(|acts_for| acts_for != ActsFor::Caller) {
         let hint = Some("write `acts_for = \"caller\"`");
         table.problem("acts_for", "an agent that serves callers acts for them", hint);
@@ -287,6 +298,7 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
         blocks,
         pin,
         acts_for: acts_for?,
+        mode: mode?,
         owner_human,
         may_start: table.list("may_start").into_iter().collect(),
         govern,

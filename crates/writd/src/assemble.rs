@@ -116,7 +116,7 @@ async fn build(
     let (tell, told) = Endings::new(Arc::clone(&record));
     let people = people::open(&settings, &store, (&clock, &ids), tell).await?;
     let catalog = Arc::new(CatalogStore::new(configuration.services.clone()));
-    let engine = Arc::new(Engine::new(Arc::clone(&configuration.policies)));
+    let engine = Arc::new(Engine::observing(Arc::clone(&configuration.policies), configuration.observed()));
     let names = Arc::new(Names::new());
     capture.set_destinations(&destinations::all(&catalog, &names))?;
     let registry = open_registry((&layout, &settings), &record, (&clock, &ids))?;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use writ_catalog::{CatalogStore, Services};
 use writ_core::config::{Place, Problems};
-use writ_core::{AgentName, Layout, Service};
-use writ_policy::PolicySet;
+use writ_core::{AgentName, Layout, Mode, Service};
+use writ_policy::{Observed, PolicySet};
 use writ_session::Agent;
 
 use crate::governing;
@@ -68,6 +68,12 @@ impl Configuration {
             }
             _ => Err(problems),
         }
+    }
+
+    /// Agents whose actions are observed only.
+    pub(crate) fn observed(&self) -> Observed {
+        let observed = self.agents.values().filter(|agent| agent.mode == Mode::Observe);
+        observed.map(|agent| agent.name.clone()).collect()
     }
 
     /// Settings that weaken safety.

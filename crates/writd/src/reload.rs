@@ -51,7 +51,7 @@ pub(crate) fn loaded(configuration: &Configuration, uid: Option<u32>) -> ConfigL
 /// longer knows is refused. What each session's authority may speak for comes last.
 fn put_in_force(world: &Arc<World>, configuration: Configuration) -> Result<Reloaded, Fault> {
     let configuration = Arc::new(configuration);
-    world.engine.replace(Arc::clone(&configuration.policies));
+    world.engine.replace(Arc::clone(&configuration.policies), configuration.observed());
     world.catalog.replace(configuration.services.clone());
     let rules = destinations::all(&world.catalog, &world.names);
     world.capture.set_destinations(&rules).map_err(|error| local(&error))?;

@@ -92,3 +92,41 @@ fn exit_code_and_signals_are_the_programs_own() {
     let missing = world.host.run("coder", ["/no/such/program"]);
     assert!(missing.code != 0 && missing.stderr.contains("/no/such/program"), "{missing:?}");
 }
+
+#[test]
+fn what_is_observed_is_done_and_recorded_with_what_it_would_have_been_refused_for() {
+    let test = "what_is_observed_is_done_and_recorded_with_what_it_would_have_been_refused_for";
+    let trial = "owner = \"x\"\nmode = \"observe\"\n";
+    let Some(world) = World::configured(test, |host| host.configure("agents/trial.toml", trial)) else {
+        return;
+    };
+    let issues = "https://forge.test/api/repos/acme/site/issues";
+    // No policy speaks of this agent, so its own key never turns.
+    assert_eq!(world.host.run("trial", ["curl", "-sS", issues]).ok(), "[]\n");
+    let intended = world.record("action.intended", |_| true);
+    assert_eq!(intended["observed"], "policy.agent_not_permitted");
+    assert_eq!(intended["keys"]["agent"]["permitted"], false);
+    let why = world.host.writ(["why", intended["action"].as_str().unwrap()]).ok();
+    assert!(why.contains("observed only") && !why.contains("It was permitted"), "{why}");
+    let started = world.record("node.started", |_| true);
+    assert!(started["dangers"].to_string().contains("agent trial: observe"), "{started}");
+
+    // Only policy is observed: what is no operation is refused, and nobody else is let do more.
+    let odd = ["curl", "-sS", "-w", "%{http_code}", "https://forge.test/api/health"];
+    assert!(world.host.run("trial", odd).ok().ends_with("403"));
+    let delete =
+        ["curl", "-sS", "-X", "DELETE", "-w", "%{http_code}", "https://forge.test/api/repos/acme/site"];
+    assert!(world.host.run("coder", delete).ok().ends_with("403"));
+    world.host.configure("agents/trial.toml", "owner = \"x\"\n");
+    world.host.writ(["reload"]).ok();
+    assert_eq!(world.host.run("trial", ["curl", "-sS", issues]).code, 6, "not even the name is told");
+
+    // A service may be observed for all who use it.
+    let forge = std::fs::read_to_string(world.host.path("etc/writ/services/forge.toml")).unwrap();
+    world.host.configure("services/forge.toml", &format!("mode = \"observe\"\n{forge}"));
+    world.host.writ(["reload"]).ok();
+    assert!(!world.host.run("coder", delete).ok().ends_with("403"));
+    let deleted = world.record("action.intended", |r| r["request"]["operation"] == "forge/repo.delete");
+    assert_eq!(deleted["observed"], "policy.agent_forbidden");
+    world.verify();
+}

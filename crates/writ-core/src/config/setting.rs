@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use crate::argument::Argument;
 use crate::grant::ActsFor;
+use crate::mode::Mode;
 use crate::name::{AgentName, HostName, HumanId, OperationName, SecretName, ServiceName};
 use crate::service::{AgentPeer, Effect, Protocol};
 use crate::spiffe::TrustDomain;
@@ -250,6 +251,15 @@ impl Setting for ActsFor {
 
     fn read(value: &Value<'_>) -> Result<Self, Wrong> {
         value.one_of(&[Self::Starter, Self::Caller, Self::Owner].map(|whom| (whom.as_str(), whom)))
+    }
+}
+
+impl Setting for Mode {
+    const EXPECTED: &'static str = "how policy is taken";
+    const EXAMPLE: &'static str = "\"enforce\"";
+
+    fn read(value: &Value<'_>) -> Result<Self, Wrong> {
+        value.one_of(&[Self::Enforce, Self::Observe].map(|mode| (mode.as_str(), mode)))
     }
 }
 

@@ -12,9 +12,9 @@ use writ_core::clock::ManualClock;
 use writ_core::event::{Event, Key, Keys, LeaseFate};
 use writ_core::service::{Headers, OperationRule, PathTemplate, RequestHead, Selection, Upstream};
 use writ_core::{
-    ActionId, ActsFor, AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, IdSource, Operation,
-    OperationName, Placement, Process, Protocol, Reason, RunId, RunTag, Secret, Service, ServiceName,
-    SessionId, Timestamp,
+    ActionId, ActsFor, AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, IdSource, Mode,
+    Operation, OperationName, Placement, Process, Protocol, Reason, RunId, RunTag, Secret, Service,
+    ServiceName, SessionId, Timestamp,
 };
 use writ_gate::{
     Admitted, Asked, Body, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination,
@@ -58,6 +58,8 @@ struct Truth {
     callers: Mutex<Vec<Arc<Session>>>,
     service: Arc<Service>,
     permits: AtomicBool,
+    /// Whether what policy refuses is done all the same.
+    observes: AtomicBool,
     /// What the next mint does, and after how many polls.
     mint: Mutex<(Issuer, u32)>,
     minted: Mutex<BTreeMap<ActionId, u32>>,
@@ -138,7 +140,8 @@ impl Decide for Truth {
         if !self.alive(session) {
             self.violate("I8: a session that has ended is decided on");
         }
-        verdict(self.permits.load(Ordering::Relaxed), true)
+        let mode = if self.observes.load(Ordering::Relaxed) { Mode::Observe } else { Mode::Enforce };
+        Verdict { mode, ..verdict(self.permits.load(Ordering::Relaxed), true) }
     }
 }
 
@@ -152,13 +155,15 @@ fn verdict(agent: bool, human: bool) -> Verdict {
     Verdict {
         keys: Keys { agent: key(agent), human: key(human), policy_digest: String::new() },
         reason: None,
+        mode: Mode::Enforce,
     }
 }
 
 impl Mint for Truth {
     fn mint<'a>(&'a self, permit: &'a Permit) -> BoxFuture<'a, Result<Minted, MintError>> {
         let (issuer, mut polls) = *lock(&self.mint);
-        if !self.alive(permit.session()) || !permit.keys().agent.permitted {
+        let both = permit.keys().agent.permitted && permit.keys().human.permitted;
+        if !self.alive(permit.session()) || !both && permit.observed().is_none() {
             self.violate("I8: a credential is asked for without a live session or without both keys");
         }
         Box::pin(std::future::poll_fn(move |_| {
@@ -223,6 +228,7 @@ impl World {
             callers: Mutex::default(),
             service: service(),
             permits: AtomicBool::new(true),
+            observes: AtomicBool::new(false),
             mint: Mutex::new((Issuer::Lends, 0)),
             minted: Mutex::default(),
             disk: Arc::clone(&disk),
@@ -252,7 +258,10 @@ impl World {
             25 | 26 => self.cancel_one(),
             27..30 => self.finish_one(),
             30 => drop(pick(&mut self.exchanges, &self.dice)),
-            31 => self.truth.permits.store(self.dice.roll(3) > 0, Ordering::Relaxed),
+            31 => {
+                self.truth.permits.store(self.dice.roll(3) > 0, Ordering::Relaxed);
+                self.truth.observes.store(self.dice.roll(4) == 0, Ordering::Relaxed);
+            }
             32 => self.disturb_log(),
             33 => self.disturb_issuer(),
             34 => self.move_clock(),
@@ -395,7 +404,11 @@ impl World {
     fn check_intents(&self, from: usize) {
         let mut disk = lock(&self.truth.disk);
         let bad = disk.durable[from..].iter().any(|event| match event {
-            Event::ActionIntended(intent) => !intent.keys.agent.permitted || !intent.keys.human.permitted,
+            Event::ActionIntended(intent) => {
+                let both = intent.keys.agent.permitted && intent.keys.human.permitted;
+                // What is done in spite of a key says so, and nothing else does.
+                both == intent.observed.is_some()
+            }
             _ => false,
         });
         if bad {
@@ -643,6 +656,7 @@ fn service() -> Arc<Service> {
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        mode: Mode::Enforce,
         upstream: Upstream::default(),
         credential: None,
         operations: vec![Arc::new(rule)],

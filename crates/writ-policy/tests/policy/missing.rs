@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::support::{decide, led_by, load, operation, service, services, session};
-use writ_core::{Effect, Reason};
+use writ_core::{Effect, Mode, Reason, Service};
 use writ_gate::{Decide, Verdict};
-use writ_policy::{Engine, PolicySet, explain};
+use writ_policy::{Engine, Observed, PolicySet, explain};
 
 const AGENT: &str = "@id(\"agent\") permit (principal == Writ::Agent::\"coder\", action, resource);";
 const HUMAN: &str = "@id(\"human\") permit (principal == Writ::Human::\"unix:alice\", action, resource);";
@@ -186,12 +186,33 @@ fn groups_are_the_sessions_and_not_those_of_an_earlier_one() {
 }
 
 #[test]
+fn what_is_observed_is_decided_all_the_same_and_only_for_whom_it_is() {
+    let (forge, fetch) = operation(&services(), "forge/repo.fetch");
+    let agent = alice().facts().agent.clone();
+    let engine = Engine::observing(load(AGENT).unwrap(), Observed::from([agent]));
+    let verdict = engine.decide(&alice(), &forge, &fetch);
+    assert!(!verdict.permits() && engine.reach(&alice(), &forge).reaches(&alice()));
+    assert_eq!((verdict.mode, verdict.observed()), (Mode::Observe, Some(Reason::HumanNotPermitted)));
+    // The next set enforces again.
+    engine.replace(load(AGENT).unwrap(), Observed::from(["another".parse().unwrap()]));
+    let verdict = engine.decide(&alice(), &forge, &fetch);
+    assert_eq!((verdict.mode, verdict.observed()), (Mode::Enforce, None));
+    assert!(!engine.reach(&alice(), &forge).reaches(&alice()));
+    // Of a service, for everybody; and what both keys permit is nothing to speak of.
+    let observed = Service { mode: Mode::Observe, ..Service::clone(&forge) };
+    let verdict = engine.decide(&alice(), &observed, &fetch);
+    assert_eq!(verdict.observed(), Some(Reason::HumanNotPermitted));
+    engine.replace(load(&format!("{AGENT}{HUMAN}")).unwrap(), Observed::new());
+    assert_eq!(engine.decide(&alice(), &observed, &fetch).observed(), None);
+}
+
+#[test]
 fn a_replaced_set_holds_for_the_next_decision() {
     let engine = Engine::new(load(&format!("{AGENT}{HUMAN}")).unwrap());
     let (forge, fetch) = operation(&services(), "forge/repo.fetch");
     let before = engine.decide(&alice(), &forge, &fetch);
     assert!(before.permits());
-    engine.replace(load(AGENT).unwrap());
+    engine.replace(load(AGENT).unwrap(), Observed::new());
     let after = engine.decide(&alice(), &forge, &fetch);
     refused(&after, Reason::HumanNotPermitted);
     assert_ne!(before.keys.policy_digest, after.keys.policy_digest);

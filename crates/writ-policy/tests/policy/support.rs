@@ -33,6 +33,7 @@ pub(crate) fn service(name: &str, operations: &[(&str, Effect, &[&str])]) -> Arc
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        mode: writ_core::Mode::Enforce,
         upstream: Upstream::default(),
         credential: None,
         operations: operations.iter().map(rule).collect(),

@@ -67,6 +67,7 @@ pub(crate) fn service(protocol: Protocol, upstream: SocketAddr, ca_file: Option<
         addresses: Vec::new(),
         ports: vec![443, 80],
         protocol,
+        mode: writ_core::Mode::Enforce,
         upstream: Upstream {
             address: Some(UpstreamAddress::Socket(upstream)),
             ca_file,
@@ -284,7 +285,7 @@ impl Catalog for Memory {
 fn verdict(permitted: bool) -> Verdict {
     let key = Key { permitted, policies: vec!["test".into()] };
     let keys = Keys { agent: key.clone(), human: key, policy_digest: "00".into() };
-    Verdict { keys, reason: None }
+    Verdict { keys, reason: None, mode: writ_core::Mode::Enforce }
 }
 
 impl Decide for Memory {

@@ -316,6 +316,7 @@ fn events(memory: &Memory) {
             assurance: Assurance::Kernel,
             conn: ConnId::from_bits(400),
             keys: keys(true),
+            observed: None,
             process: process(),
             request: request("forge/issues.list", "GET", "/repos/acme/issues"),
             tool_path: vec![Hop { how: Known::Observed, kind: HopKind::Human, name: "unix:ann".into() }],
