@@ -33,7 +33,8 @@ fn ask(catalog: &CatalogStore, request: &str) -> Result<String, Reason> {
     let (host, target) = url.split_once('/').unwrap();
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let host = HostName::new(host).unwrap();
-    let destination = Destination { address: ([198, 18, 0, 1], 443).into(), name: Some(host.clone()) };
+    let port = if host.as_str().starts_with("kubernetes.") { 6443 } else { 443 };
+    let destination = Destination { address: ([198, 18, 0, 1], port).into(), name: Some(host.clone()) };
     let service = catalog.service(&destination)?;
     let headers: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
     let head = RequestHead { method, path: &format!("/{path}"), query, headers: Headers(&headers) };
@@ -113,6 +114,95 @@ fn requests_become_the_operations_that_they_should() {
         ("POST api.anthropic.com/v1/messages", "execute anthropic/messages.create"),
         ("GET api.anthropic.com/v1/models/m-1", "read anthropic/models.read model=m-1"),
         ("POST api.openai.com/v1/chat/completions", "execute openai/chat.create"),
+        (
+            "POST generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse",
+            "execute gemini/content.generate model=gemini-2.5-pro",
+        ),
+        (
+            "POST generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:countTokens",
+            "read gemini/tokens.count model=gemini-2.5-pro",
+        ),
+        ("GET generativelanguage.googleapis.com/v1beta/models", "read gemini/models.list"),
+        ("POST slack.com/api/chat.postMessage", "write slack/chat.post-message"),
+        ("GET slack.com/api/conversations.history?channel=C1&limit=15", "read slack/conversations.history"),
+        ("POST slack.com/api/files.getUploadURLExternal", "write slack/files.get-upload-url-external"),
+        ("POST slack.com/api/chat.delete", "delete slack/chat.delete"),
+        ("POST api.stripe.com/v1/refunds", "execute stripe/refunds.create"),
+        ("GET api.stripe.com/v1/customers/search?query=email", "read stripe/customers.search"),
+        ("GET api.stripe.com/v1/customers/cus_1", "read stripe/customers.read customer=cus_1"),
+        (
+            "POST api.stripe.com/v1/payment_intents/pi_1/confirm",
+            "execute stripe/payment-intents.confirm intent=pi_1",
+        ),
+        (
+            "POST gitlab.com/api/v4/projects/acme%2Fsite/issues\n{\"title\":\"t\"}",
+            "write gitlab/issues.create group=acme project=site title=t",
+        ),
+        (
+            "PUT gitlab.com/api/v4/projects/17/merge_requests/3/merge",
+            "write gitlab/numbered.merges.accept merge=3 project=17",
+        ),
+        (
+            "DELETE gitlab.com/api/v4/projects/acme%2fsite/repository/branches/main",
+            "delete gitlab/branches.delete branch=main group=acme project=site",
+        ),
+        ("GET index.crates.example.com/config.json", "read crates-index/index.config"),
+        ("GET index.crates.example.com/3/l/log", "read crates-index/index.three crate=log first=l"),
+        (
+            "GET index.crates.example.com/se/rd/serde",
+            "read crates-index/index.read crate=serde first=se second=rd",
+        ),
+        ("PUT crates.example.com/api/v1/crates/new", "write crates/crate.publish"),
+        (
+            "GET crates.example.com/api/v1/crates/serde/1.0.0/download",
+            "read crates/version.download crate=serde version=1.0.0",
+        ),
+        (
+            "DELETE crates.example.com/api/v1/crates/serde/1.0.0/yank",
+            "delete crates/version.yank crate=serde version=1.0.0",
+        ),
+        ("GET registry.example.com/v2/", "read registry/registry.check"),
+        (
+            "HEAD registry.example.com/v2/library/nginx/manifests/latest",
+            "read registry/manifest.read image=nginx namespace=library reference=latest",
+        ),
+        (
+            "PUT registry.example.com/v2/site/blobs/uploads/u1?digest=sha256:00",
+            "write registry/single.blob.upload.part image=site upload=u1",
+        ),
+        ("POST registry.example.com/v2/site/blobs/uploads/", "write registry/single.blob.upload image=site"),
+        (
+            "GET kubernetes.example.com/api/v1/namespaces/shop/pods?watch=true",
+            "read kubernetes/core.list namespace=shop resource=pods",
+        ),
+        (
+            "POST kubernetes.example.com/apis/apps/v1/namespaces/shop/deployments",
+            "write kubernetes/group.create group=apps namespace=shop resource=deployments version=v1",
+        ),
+        (
+            "GET kubernetes.example.com/api/v1/namespaces/shop/secrets/db",
+            "read kubernetes/secrets.get name=db namespace=shop",
+        ),
+        (
+            "POST kubernetes.example.com/api/v1/namespaces/shop/pods/web/exec?command=sh&command=-c",
+            "execute kubernetes/pods.exec name=web namespace=shop",
+        ),
+        (
+            "GET kubernetes.example.com/api/v1/namespaces/shop/services/db:5432/proxy",
+            "execute kubernetes/services.proxy-root name=db:5432 namespace=shop",
+        ),
+        (
+            "GET kubernetes.example.com/api/v1/watch/namespaces/shop/secrets",
+            "execute kubernetes/watch.core path=namespaces/shop/secrets",
+        ),
+        (
+            "POST kubernetes.example.com/api/v1/namespaces/shop/serviceaccounts/ci/token",
+            "execute kubernetes/tokens.create name=ci namespace=shop",
+        ),
+        (
+            "DELETE kubernetes.example.com/apis/rbac.authorization.k8s.io/v1/clusterroles/admin",
+            "delete kubernetes/cluster.group.delete group=rbac.authorization.k8s.io name=admin resource=clusterroles version=v1",
+        ),
         ("DELETE api.openai.com/v1/files/f", "delete openai/files.delete file=f"),
     ] {
         assert_eq!(ask(&catalog, request).as_deref(), Ok(expected), "{request}");
@@ -139,6 +229,10 @@ fn anything_else_is_no_operation() {
         ),
         ("DELETE api.github.com/repos/o/x/../r", Reason::AmbiguousRequest),
         ("GET api.github.com/repos/o%2Fr", Reason::AmbiguousRequest),
+        ("POST slack.com/api/admin.users.remove", Reason::NoOperation),
+        ("POST generativelanguage.googleapis.com/v1beta/models/m:tuneModel", Reason::NoOperation),
+        ("GET registry.example.com/v2/a/b/c/manifests/latest", Reason::NoOperation),
+        ("GET kubernetes.example.com/api/v1/namespaces/a%2Fb/pods", Reason::AmbiguousRequest),
         ("GET unlisted.example.com/", Reason::NoService),
     ] {
         assert_eq!(ask(&catalog, request), Err(reason), "{request}");
