@@ -278,6 +278,18 @@ pub(crate) enum Service {
         #[arg(value_name = "NAME")]
         name: ServiceName,
     },
+    /// Print a service file made from an API's own description, to be read and kept.
+    Import {
+        /// The `OpenAPI` 3 document, JSON; `-` for standard input.
+        #[arg(long, value_name = "FILE")]
+        openapi: PathBuf,
+        /// What to call the service.
+        #[arg(long, value_name = "NAME")]
+        name: ServiceName,
+        /// Where it is, instead of what the document says: `HOST` or `HOST:PORT`.
+        #[arg(long, value_name = "HOST")]
+        host: Option<String>,
+    },
     /// Check service files, offline.
     Check {
         /// Folders of service files; the installation's when absent.

@@ -1,6 +1,7 @@
 //! `writ service`.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use writ_client::Client;
@@ -10,6 +11,7 @@ use writ_core::{Layout, Placement};
 use crate::args::Service;
 use crate::failure::Failure;
 use crate::files;
+use crate::openapi::{self, Wanted};
 use crate::output::{Output, Style, count};
 use crate::table::Table;
 
@@ -22,6 +24,7 @@ pub(crate) async fn service(
     match ask {
         Service::List => list(&client.service_list().await?, output),
         Service::Show { name } => show(&client.service_show(&name).await?, output),
+        Service::Import { openapi, name, host } => import(&openapi, &Wanted { name, host }, output),
         Service::Check { folders } => check(layout, folders, output),
     }
 }
@@ -79,6 +82,24 @@ fn show(detail: &ServiceDetail, output: &mut Output) -> Result<ExitCode, Failure
         table.plain([operation.name.to_string(), effect, methods, covered(operation)]);
     }
     output.table(&table, "no operations")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(file: &Path, wanted: &Wanted, output: &mut Output) -> Result<ExitCode, Failure> {
+    let shown = file.display();
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        fs::read_to_string(file)
+    };
+    let text = text.map_err(|error| Failure::caused("cli.file", format!("cannot read `{shown}`"), &error))?;
+    let document = serde_json::from_str(&text).map_err(|error| {
+        let what = format!("`{shown}` is not JSON; hint: convert YAML first, as with `yq -o json`");
+        Failure::caused("cli.file", what, &error)
+    })?;
+    let made =
+        openapi::service_file(&document, wanted).map_err(|error| Failure::of("cli.openapi", &error))?;
+    output.text(made.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
