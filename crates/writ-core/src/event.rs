@@ -21,13 +21,13 @@ use crate::reason::Reason;
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])* $kind:literal $name:ident {
-        $($(#[doc = $fdoc:literal])* $field:ident: $type:ty,)*
+        $($(#[doc = $fdoc:literal])* $(#[serde($serde:meta)])? $field:ident: $type:ty,)*
     })*) => {
         $(
             $(#[doc = $doc])*
             #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
             #[serde(deny_unknown_fields)]
-            pub struct $name { $($(#[doc = $fdoc])* pub $field: $type,)* }
+            pub struct $name { $($(#[doc = $fdoc])* $(#[serde($serde)])? pub $field: $type,)* }
 
             impl From<$name> for Event {
                 fn from(body: $name) -> Self {
@@ -146,6 +146,10 @@ events! {
         expires_us: Timestamp,
         /// What each hop of delegation narrowed it to.
         grants: Grants,
+        /// The human's groups, as policy is asked with them; absent if a record has no room for them, or is older than
+        /// this field.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        groups: Option<Vec<String>>,
         /// The uid that logged in, which `su` and `sudo` do not change; absent if the kernel has none.
         login_uid: Option<u32>,
         /// The runs that led to it, eldest first.
@@ -169,6 +173,10 @@ events! {
         display: Option<String>,
         /// When it ends at the latest.
         expires_us: Timestamp,
+        /// The human's groups, as policy is asked with them; absent if a record has no room for them, or is older than
+        /// this field.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        groups: Option<Vec<String>>,
     }
     /// A session ended: nothing that belongs to it may act any more.
     "session.ended" SessionEnded {
@@ -543,9 +551,12 @@ mod tests {
                 "process": process(), "login_uid": 1, "dangers": ["without_namespaces"],
                 "expires_us": 9, "exe_sha256": "00", "exe": "/bin/x", "audit_session": 4,
                 "assurance": "kernel", "actor": actor(), "acts_for": "starter", "display": "Ann",
-                "grants": [["forge:a:read"]], "parents": [ID]}),
+                "grants": [["forge:a:read"]], "groups": ["unix:dev"], "parents": [ID]}),
             ),
-            ("session.joined", json!({"expires_us": 9, "display": "Ann", "below": ID, "actor": actor()})),
+            (
+                "session.joined",
+                json!({"groups": ["x"], "expires_us": 9, "display": "Ann", "below": ID, "actor": actor()}),
+            ),
             ("session.ended", json!({"cause": "exited", "actor": actor()})),
             ("revocation.ordered", json!({"target": "human:unix:ann", "sessions": 1, "by": "uid:0"})),
             (
@@ -623,6 +634,15 @@ mod tests {
             assert_eq!(Leaf::decode(&encoded).unwrap(), parsed);
             assert_eq!(parsed.event.kind(), kind);
         }
+    }
+
+    #[test]
+    fn what_was_written_before_groups_were_recorded_reads_back_and_stays_as_it_was() {
+        let body = json!({"expires_us": 9, "display": null, "below": ID, "actor": actor()});
+        let old = leaf("session.joined", &body, 1);
+        let parsed = Leaf::decode(old.as_bytes()).unwrap();
+        let canonical = jcs(&serde_json::from_str(&old).unwrap());
+        assert_eq!(String::from_utf8(parsed.encode().unwrap()).unwrap(), canonical);
     }
 
     #[test]

@@ -34,4 +34,9 @@ pub use port::{
     BoxFuture, Catalog, Credential, Decide, Handoff, Identify, Mint, MintError, Minted, Record, RecordError,
     Ticket, Verdict,
 };
+/// Whether arguments on record are surely all that the request had.
+pub fn is_whole(recorded: &writ_core::Arguments) -> bool {
+    recorded::is_whole(recorded)
+}
+
 pub use session::{Cause, Delegation, Human, Parent, Session, SessionFacts};

@@ -117,6 +117,8 @@ pub const RECORDED_ARGUMENT_BYTES_MAX: usize = 256;
 pub const RECORDED_ARGUMENTS_BYTES_MAX: usize = 4_096;
 /// Texts of a set kept in a record; more are counted only.
 pub const RECORDED_STRINGS_MAX: usize = 16;
+/// Groups of a human kept in a record, bytes with three for each; where they are more, none are.
+pub const RECORDED_GROUPS_BYTES_MAX: usize = 8_192;
 /// A path kept in a record, bytes; longer ones are cut and end in `...`.
 pub const RECORDED_PATH_BYTES_MAX: usize = 1_024;
 

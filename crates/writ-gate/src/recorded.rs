@@ -11,6 +11,12 @@ pub(crate) fn path(path: &str) -> String {
     cut(path, limits::RECORDED_PATH_BYTES_MAX)
 }
 
+/// The groups, all or none: with some of them policy would be asked another question.
+pub(crate) fn groups(groups: &[String]) -> Option<Vec<String>> {
+    let bytes: usize = groups.iter().map(|group| group.len() + "\"\",".len()).sum();
+    (bytes <= limits::RECORDED_GROUPS_BYTES_MAX).then(|| groups.to_vec())
+}
+
 /// The arguments: each text cut if it is long, or if all together are; of a set its first texts.
 pub(crate) fn arguments(arguments: &Arguments) -> Arguments {
     let texts: usize = arguments.values().map(texts).sum();
@@ -18,6 +24,37 @@ pub(crate) fn arguments(arguments: &Arguments) -> Arguments {
     let bytes = share.min(limits::RECORDED_ARGUMENT_BYTES_MAX);
     arguments.iter().map(|(name, argument)| (name.clone(), kept(argument, bytes))).collect()
 }
+
+/// Whether these are surely the arguments that the request had, and not what [`arguments`] left of them. What could be
+/// either is not whole.
+pub(crate) fn is_whole(recorded: &Arguments) -> bool {
+    // A cut set has at most this many texts more than it shows, so no text was cut to less than this share.
+    let at_most = |argument: &Argument| match argument {
+        Argument::Strings(texts) if texts.iter().any(|text| text.ends_with(CUT)) => {
+            limits::RECORDED_STRINGS_MAX
+        }
+        Argument::Strings(_) | Argument::String(_) | Argument::Integer(_) | Argument::Boolean(_) => {
+            texts(argument)
+        }
+    };
+    let texts: usize = recorded.values().map(at_most).sum();
+    let share = limits::RECORDED_ARGUMENTS_BYTES_MAX.checked_div(texts).unwrap_or(0);
+    let bytes = share.min(limits::RECORDED_ARGUMENT_BYTES_MAX);
+    // The longest character has four bytes, so a cut may leave three less.
+    let is_cut = |text: &String| text.strip_suffix(CUT).is_some_and(|head| head.len() + 3 >= bytes);
+    let counts = |text: &String| {
+        let number = text.strip_prefix("and ").and_then(|text| text.strip_suffix(" more"));
+        number.is_some_and(|number| number.parse::<usize>().is_ok())
+    };
+    !recorded.values().any(|argument| match argument {
+        Argument::String(text) => is_cut(text),
+        Argument::Strings(texts) => texts.iter().any(|text| is_cut(text) || counts(text)),
+        Argument::Integer(_) | Argument::Boolean(_) => false,
+    })
+}
+
+/// What a cut text ends in.
+const CUT: &str = "...";
 
 fn texts(argument: &Argument) -> usize {
     match argument {
@@ -48,7 +85,7 @@ fn cut(text: &str, bytes: usize) -> String {
         return text.to_owned();
     }
     let (head, _) = text.split_at_checked(text.floor_char_boundary(bytes)).unwrap_or((text, ""));
-    format!("{head}...")
+    format!("{head}{CUT}")
 }
 
 #[cfg(test)]
@@ -78,10 +115,42 @@ mod tests {
         ]
         .into();
         assert_eq!(arguments(&short), short);
+        assert!(is_whole(&short));
         let many = (10..40).map(|n| n.to_string()).collect();
         let kept = arguments(&[("s".to_owned(), Argument::Strings(many))].into());
         assert!(kept["s"].to_string().ends_with(r#""25","and 14 more"]"#), "{kept:?}");
         let long = format!("{}é", "x".repeat(limits::RECORDED_ARGUMENT_BYTES_MAX - 1));
         assert_eq!(cut(&long, limits::RECORDED_ARGUMENT_BYTES_MAX), format!("{}...", "x".repeat(255)));
+    }
+
+    #[test]
+    fn what_may_be_less_than_the_request_had_is_not_whole() {
+        let long = "x".repeat(limits::RECORDED_ARGUMENT_BYTES_MAX + 1);
+        let wide = "\u{10348}".repeat(limits::RECORDED_ARGUMENT_BYTES_MAX);
+        let set = |texts: Vec<String>| Argument::Strings(texts.into_iter().collect());
+        let asked = [
+            vec![Argument::String(long.clone())],
+            vec![Argument::String(wide)],
+            vec![set((0..40).map(|n| n.to_string()).collect())],
+            vec![set((0..16).map(|n| format!("{n}{long}")).collect())],
+            // Many, so that each has a small share; and a set of which cutting leaves one text.
+            (0..32).map(|_| Argument::String("y".repeat(130))).collect(),
+            (0..32).map(|_| set((0..16).map(|n| format!("{long}{n}")).collect())).collect(),
+        ];
+        for asked in asked {
+            let asked: Arguments = (0..).zip(asked).map(|(n, a): (u32, _)| (format!("a{n}"), a)).collect();
+            let kept = arguments(&asked);
+            assert!(kept != asked && !is_whole(&kept), "{kept:?}");
+        }
+        let whole: Arguments = [("title".to_owned(), "to be continued...".into())].into();
+        assert!(is_whole(&whole), "an end in points alone does not make it cut");
+    }
+
+    #[test]
+    fn groups_are_recorded_all_or_not_at_all() {
+        let few = vec!["unix:dev".to_owned()];
+        assert_eq!(groups(&few), Some(few));
+        assert_eq!(groups(&[]), Some(Vec::new()));
+        assert_eq!(groups(&["g".repeat(limits::RECORDED_GROUPS_BYTES_MAX)]), None);
     }
 }

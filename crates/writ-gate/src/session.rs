@@ -10,6 +10,8 @@ use writ_core::{
     ActsFor, AgentName, Assurance, Grants, HumanId, Reason, RunId, SessionId, SpiffeId, Timestamp,
 };
 
+use crate::recorded;
+
 /// The accountable person, as the kernel or an issuer proved it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +28,13 @@ pub struct Human {
     pub login_uid: Option<u32>,
     /// The audit session of that login.
     pub audit_session: Option<u32>,
+}
+
+impl Human {
+    /// The groups for a record; `None` if they are more than it has room for.
+    pub fn groups_on_record(&self) -> Option<Vec<String>> {
+        recorded::groups(&self.groups)
+    }
 }
 
 /// A run that started another one, and answers for it.

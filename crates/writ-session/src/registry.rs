@@ -433,6 +433,7 @@ fn opened(live: &Live) -> SessionOpened {
         exe_sha256: start.program.sha256.clone(),
         expires_us: facts.expires,
         grants: facts.delegation.grants.clone(),
+        groups: facts.human.groups_on_record(),
         login_uid: facts.human.login_uid,
         parents: facts.delegation.parents.iter().map(|parent| parent.run).collect(),
         process: start.process.clone(),

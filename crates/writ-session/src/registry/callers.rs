@@ -355,6 +355,7 @@ fn joined(session: &Session, base: &Session, until: Timestamp) -> SessionJoined 
         below: base.facts().id,
         display: session.facts().human.display.clone(),
         expires_us: until,
+        groups: session.facts().human.groups_on_record(),
     }
 }
 

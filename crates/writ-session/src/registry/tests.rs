@@ -313,4 +313,5 @@ async fn a_run_without_namespaces_says_so_in_its_record() {
     let events = world.log.events.lock().unwrap();
     let Event::SessionOpened(opened) = &events[0] else { panic!("{events:?}") };
     assert_eq!(opened.dangers, ["io_uring", "without_namespaces"]);
+    assert_eq!(opened.groups.as_deref(), Some(&["unix:dev".to_owned()][..]));
 }

@@ -372,6 +372,7 @@ fn opened(number: u128, human: &str) -> SessionOpened {
         acts_for: ActsFor::Starter,
         display: None,
         grants: Grants::default(),
+        groups: Some(vec!["unix:dev".into()]),
         parents: Vec::new(),
         actor: actor(number, human),
         assurance: Assurance::Kernel,

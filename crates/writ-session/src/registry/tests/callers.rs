@@ -60,6 +60,11 @@ async fn a_caller_has_one_session_below_the_run_and_its_beginning_is_durable() {
     assert_eq!(facts.delegation.acts_for, ActsFor::Starter);
     assert_eq!(facts.expires, world.clock.now().plus(Duration::from_mins(5)));
     assert_eq!(world.log.kinds(), ["session.opened", "session.joined"]);
+    {
+        let events = world.log.events.lock().unwrap();
+        let Event::SessionJoined(joined) = &events[1] else { panic!("{events:?}") };
+        assert_eq!(joined.groups.as_ref(), Some(&facts.human.groups));
+    }
     assert_eq!(world.files(), 1, "only the run's own session is kept");
     assert_eq!(world.registry.list().len(), 2);
     assert_eq!(world.registry.find(facts.id).unwrap().session.facts(), facts);
