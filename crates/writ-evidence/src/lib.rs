@@ -30,4 +30,4 @@ pub use error::Error;
 pub use log::{Log, LogSettings, LogStatus, VERIFIER_KEY_FILE};
 pub use note::{Checkpoint, NoteError, Signer, VerifierKey};
 pub use query::{Query, Reader};
-pub use verify::{Report, verifier_of, verify};
+pub use verify::{Report, read_verified, verifier_of, verify};

@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::note::{Signer, VerifierKey};
 use crate::query::Query;
 use crate::storage::faulty::{Fault, Faulty, Files};
-use crate::verify::{Report, verify_storage};
+use crate::verify::{Report, verify_each, verify_storage};
 
 const ORIGIN: &str = "example.org/evidence";
 
@@ -369,6 +369,21 @@ fn sample(folder: &Path) -> Faulty {
         log.close().await.unwrap();
     });
     disk
+}
+
+#[test]
+fn what_verifies_can_be_read_and_is_what_was_recorded() {
+    let disk = Faulty::new(before(), Fault::None);
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(&disk, &folder.path().join("index")).unwrap();
+    let signed = verified(&disk).checkpoint.size;
+    block_on(log.recorder().fact(stopped())).unwrap();
+    let mut read = Vec::new();
+    let report = verify_each(&disk, &key(), None, &mut |leaf| read.push(leaf.clone())).unwrap();
+    assert_eq!(read, leaves(&log), "in order, with what is not signed yet");
+    assert_eq!(report.checkpoint.size + report.unsigned, read.len() as u64);
+    assert!(read.len() as u64 > signed);
+    log.kill();
 }
 
 #[test]

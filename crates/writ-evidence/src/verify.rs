@@ -36,13 +36,34 @@ pub struct Report {
 ///
 /// The first thing that does not hold is the error; it names leaf, tile or file.
 pub fn verify(dir: &Path, key: &VerifierKey, older: Option<&str>) -> Result<Report, Error> {
-    verify_storage(&Disk::reading(dir), key, older)
+    read_verified(dir, key, older, |_| {})
 }
 
+/// The same, and shows every leaf, oldest first. What was shown holds only if this returns a report: whether a leaf
+/// belongs there is known when all were read.
+pub fn read_verified(
+    dir: &Path,
+    key: &VerifierKey,
+    older: Option<&str>,
+    mut show: impl FnMut(&Leaf),
+) -> Result<Report, Error> {
+    verify_each(&Disk::reading(dir), key, older, &mut show)
+}
+
+#[cfg(test)]
 pub(crate) fn verify_storage(
     storage: &dyn Storage,
     key: &VerifierKey,
     older: Option<&str>,
+) -> Result<Report, Error> {
+    verify_each(storage, key, older, &mut |_| {})
+}
+
+pub(crate) fn verify_each(
+    storage: &dyn Storage,
+    key: &VerifierKey,
+    older: Option<&str>,
+    show: &mut dyn FnMut(&Leaf),
 ) -> Result<Report, Error> {
     let note = storage.read(CHECKPOINT.as_ref()).map_err(Error::read)?;
     let note = note.ok_or_else(|| Error::damaged("there is no checkpoint"))?;
@@ -52,7 +73,7 @@ pub(crate) fn verify_storage(
     for bundle in 0..checkpoint.size.div_ceil(WIDTH) {
         let width = (checkpoint.size - bundle * WIDTH).min(WIDTH);
         for leaf in read_bundle(storage, bundle, width)? {
-            account.take(&leaf)?;
+            show(&account.take(&leaf)?);
             hashes.push(leaf_hash(&leaf));
         }
     }
@@ -61,7 +82,7 @@ pub(crate) fn verify_storage(
         return Err(Error::damaged("the leaves do not lead to the root that was signed"));
     }
     let since = older.map(|note| continues(note, key, &checkpoint, &hashes)).transpose()?;
-    let unsigned = tail(storage, &mut account)?;
+    let unsigned = tail(storage, &mut account, show)?;
     let Account { actions, open, killed, .. } = account;
     Ok(Report { checkpoint, unsigned, actions, open: open.len() as u64, killed, since })
 }
@@ -147,7 +168,7 @@ fn check_leaves(storage: &dyn Storage, leaves: &[Hash], index: u64) -> Result<()
 }
 
 /// What is durable and not signed yet.
-fn tail(storage: &dyn Storage, account: &mut Account) -> Result<u64, Error> {
+fn tail(storage: &dyn Storage, account: &mut Account, show: &mut dyn FnMut(&Leaf)) -> Result<u64, Error> {
     let before = account.next;
     let files = segments(storage)?;
     let firsts: Vec<u64> = files.keys().copied().collect();
@@ -167,7 +188,7 @@ fn tail(storage: &dyn Storage, account: &mut Account) -> Result<u64, Error> {
         }
         for (leaf, seq) in read.leaves.iter().zip(read.first..until) {
             if seq == account.next {
-                account.take(leaf)?;
+                show(&account.take(leaf)?);
             }
         }
     }
@@ -195,7 +216,7 @@ struct Account {
 
 impl Account {
     #[expect(clippy::wildcard_enum_match_arm, reason = "other kinds stand for themselves")]
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn take(&mut self, bytes: &[u8]) -> Result<Leaf, Error> {
         let seq = self.next;
         let bad = |what: &str| Err(Error::damaged(format!("leaf {seq}: {what}")));
         let leaf = Leaf::decode(bytes).map_err(|error| Error::damaged(format!("leaf {seq}: {error}")))?;
@@ -233,6 +254,6 @@ impl Account {
             _ => {}
         }
         self.next += 1;
-        Ok(())
+        Ok(leaf)
     }
 }

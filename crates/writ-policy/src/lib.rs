@@ -2,7 +2,8 @@
 //!
 //! [`PolicySet::load`] turns policy text and the catalog's services into a checked set, or into every problem at
 //! once. [`Engine`] answers [`writ_gate::Decide`] from the set in force. [`check`] and [`run_samples`] are what
-//! `writ policy check` and `writ policy test` print; [`explain`] says a verdict in sentences.
+//! `writ policy check` and `writ policy test` print; [`explain`] says a verdict in sentences; [`Replay`] asks recorded
+//! actions again.
 //!
 //! Not here: reading files (the caller has the text), what an operation is (the catalog), what follows from a
 //! verdict (the gate). Nothing does I/O or reads a clock (I6).
@@ -17,6 +18,8 @@ mod explain;
 mod index;
 mod load;
 mod place;
+mod question;
+mod replay;
 mod sample;
 mod schema;
 mod set;
@@ -27,6 +30,7 @@ mod words;
 
 pub use engine::{Engine, Observed};
 pub use explain::explain;
+pub use replay::{Change, Decided, Replay, ReplayScope, Replayed, Skipped, SkippedCount};
 pub use sample::{Expect, Outcome, Report, SAMPLE_KEYS, Sample, read_samples, run_samples};
 pub use schema::schema_text;
 pub use set::{Checked, PolicySet, check};

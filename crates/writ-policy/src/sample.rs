@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use writ_core::config::{self, KeyDoc, Place, Problems, Setting, Table, Value, Wrong};
 use writ_core::{
-    AgentName, Argument, Arguments, Assurance, HumanId, Operation, OperationName, Reason, RunId, Service,
-    SessionId, Timestamp, TrustDomain,
+    AgentName, Argument, Arguments, Assurance, HumanId, Operation, OperationName, Reason, Service,
 };
-use writ_gate::{Decide, Delegation, Human, Parent, Session, SessionFacts, Verdict};
+use writ_gate::{Decide, Session, Verdict};
 
 use crate::engine::Engine;
 use crate::explain::explain;
+use crate::question::{self, Circumstances};
 use crate::schema::shapes;
 use crate::set::PolicySet;
 use crate::words::nearest;
@@ -174,27 +174,15 @@ fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
             return None;
         }
     };
-    // In a file of samples nobody has an identity to show; the names are enough.
-    let domain = TrustDomain::new("sample").ok()?;
-    let led = |agent: AgentName| Parent {
-        spiffe_id: domain.run_id(&agent, RunId::from_bits(0)),
-        agent,
-        run: RunId::from_bits(0),
-        session: SessionId::from_bits(0),
-    };
-    let who = SessionFacts {
-        id: SessionId::from_bits(0),
-        run: RunId::from_bits(0),
-        spiffe_id: domain.run_id(&agent.as_ref()?.0, RunId::from_bits(0)),
-        agent: agent?.0,
-        human: Human { id: human?.0, display: None, groups, uid: 0, login_uid: None, audit_session: None },
+    let actor = question::nobody(agent?.0, human?.0)?;
+    let chain = chain.into_iter().filter_map(|agent| question::nobody(agent, actor.human.clone()));
+    let circumstances = Circumstances {
+        groups,
         purpose: purpose?,
-        opened: Timestamp::from_micros(0),
-        expires: Timestamp::from_micros(0),
         assurance: assurance?.0,
-        delegation: Delegation { parents: chain.into_iter().map(led).collect(), ..Delegation::default() },
+        parents: chain.map(question::led).collect(),
     };
-    let session = Arc::new(Session::new(who));
+    let session = Arc::new(question::session(&actor, circumstances));
     Some(Sample { place: table.place("title"), title: title?, session, service, operation, expect })
 }
 

@@ -75,6 +75,12 @@ impl PolicySet {
         self.rules.iter().map(|rule| (&*rule.id, rule.policy.to_string()))
     }
 
+    /// Whether some policy names a group. If none does, groups decide nothing.
+    pub(crate) fn names_groups(&self) -> bool {
+        let literals = self.rules.iter().flat_map(|rule| rule.policy.entity_literals());
+        literals.into_iter().any(|uid| *uid.type_name() == self.types.group)
+    }
+
     /// The schema that the policies were checked against, in Cedar's schema language.
     pub fn schema(&self) -> &str {
         &self.schema

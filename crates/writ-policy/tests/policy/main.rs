@@ -5,5 +5,6 @@
 mod arguments;
 mod missing;
 mod problems;
+mod replay;
 mod shipped;
 mod support;

@@ -1,0 +1,356 @@
+//! Recorded actions asked again, of a set that is not in force: which would be decided otherwise.
+//!
+//! The same [`Engine`] that decides live answers, with the facts that the record has and no others. Invariant: what a
+//! record does not say is never guessed; the action is counted as not replayed instead.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+use writ_core::event::{Actor, Event, HopKind, Key, Keys, Leaf, Request};
+use writ_core::service::OperationRule;
+use writ_core::{
+    ActionId, AgentName, Assurance, Operation, OperationName, Reason, RunId, Service, SessionId, Timestamp,
+};
+use writ_gate::{Decide, Parent, Verdict, is_whole};
+
+use crate::engine::Engine;
+use crate::question::{self, Circumstances};
+use crate::set::PolicySet;
+
+/// Which actions are asked again; everything that is set must hold.
+#[derive(Debug, Clone, Default)]
+pub struct ReplayScope {
+    /// Recorded at this time or later.
+    pub since: Option<Timestamp>,
+    /// Of this agent.
+    pub agent: Option<AgentName>,
+}
+
+/// A replay under way: every leaf of the log is taken, oldest first, those before the scope too, because they tell what
+/// the sessions were.
+#[derive(Debug)]
+pub struct Replay {
+    engine: Engine,
+    scope: ReplayScope,
+    rules: HashMap<OperationName, (Arc<Service>, Arc<OperationRule>)>,
+    names_groups: bool,
+    sessions: HashMap<SessionId, Opened>,
+    runs: HashMap<RunId, Actor>,
+    actions: u64,
+    replayed: u64,
+    observed: u64,
+    skipped: BTreeMap<Skipped, u64>,
+    changes: BTreeMap<Kind, Change>,
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// Actions in the scope.
+    pub actions: u64,
+    /// Of these, those that were asked again.
+    pub replayed: u64,
+    /// Those that would be decided otherwise; what would be refused comes first.
+    pub changes: Vec<Change>,
+    /// Done although policy refused them, because their agent or service was observed only; and still refused. They are no
+    /// change of a verdict.
+    pub observed: u64,
+    /// Those that could not be asked again, by why.
+    pub skipped: Vec<SkippedCount>,
+}
+
+/// Actions of one agent and operation that would be decided otherwise, in one direction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The agent.
+    pub agent: AgentName,
+    /// The operation.
+    pub operation: OperationName,
+    /// What was decided.
+    pub was: Decided,
+    /// What would be.
+    pub now: Decided,
+    /// How many.
+    pub count: u64,
+    /// Why they would be refused; or why they were.
+    pub reasons: BTreeSet<&'static str>,
+    /// The policies that would decide the keys that turn otherwise; none if nothing permits.
+    pub policies: BTreeSet<String>,
+    /// The policies that decided these keys; none if nothing permitted.
+    pub policies_before: BTreeSet<String>,
+    /// The newest of them.
+    pub example: ActionId,
+}
+
+/// A decision in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decided {
+    /// Both keys turned.
+    Permitted,
+    /// They did not.
+    Refused,
+}
+
+impl Decided {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Permitted => "permitted",
+            Self::Refused => "refused",
+        }
+    }
+
+    const fn of(permitted: bool) -> Self {
+        if permitted { Self::Permitted } else { Self::Refused }
+    }
+}
+
+/// Why an action could not be asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skipped {
+    /// It was refused before policy was asked.
+    NotDecided,
+    /// The catalog has no such service or operation any more.
+    NoOperation,
+    /// The operation has other arguments now.
+    OtherArguments,
+    /// The record has only the beginning of its arguments.
+    ArgumentsCut,
+    /// The record has no opening of its session.
+    NoSession,
+    /// The record does not say in which groups its human was, and the policies name groups.
+    NoGroups,
+    /// The record does not say of which agents the runs are that led to it.
+    NoChain,
+}
+
+impl Skipped {
+    /// In words, behind a number of actions.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NotDecided => "refused before policy was asked",
+            Self::NoOperation => "of an operation that the catalog does not have now",
+            Self::OtherArguments => "of an operation that has other arguments now",
+            Self::ArgumentsCut => "with arguments that are cut in the record",
+            Self::NoSession => "of a session whose opening is not in the record",
+            Self::NoGroups => "for a human whose groups are not in the record",
+            Self::NoChain => "led to by runs that are not in the record",
+        }
+    }
+}
+
+/// How many could not be asked again for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SkippedCount {
+    /// Why.
+    pub why: Skipped,
+    /// How many.
+    pub count: u64,
+}
+
+/// What changes are counted by: what was decided, and of whom. Also the order in which they are told.
+type Kind = (Decided, AgentName, OperationName);
+
+/// What the record says of a session.
+#[derive(Debug, Clone)]
+struct Opened {
+    groups: Option<Vec<String>>,
+    purpose: String,
+}
+
+/// A decision on record.
+struct Recorded<'a> {
+    action: ActionId,
+    actor: &'a Actor,
+    assurance: Assurance,
+    /// The runs that led to it, eldest first.
+    through: Vec<RunId>,
+    request: &'a Request,
+    keys: &'a Keys,
+    /// Why it was refused, or would have been.
+    reason: Option<Reason>,
+    /// Whether it was done; what is observed is, in spite of policy.
+    done: bool,
+}
+
+impl Replay {
+    /// A replay against this set, which was checked against these services.
+    pub fn new(set: Arc<PolicySet>, services: &[Arc<Service>], scope: ReplayScope) -> Self {
+        let mut rules = HashMap::new();
+        for (service, rule) in services.iter().flat_map(|s| s.operations.iter().map(move |rule| (s, rule))) {
+            rules.entry(rule.name.clone()).or_insert_with(|| (Arc::clone(service), Arc::clone(rule)));
+        }
+        Self {
+            names_groups: set.names_groups(),
+            engine: Engine::new(set),
+            scope,
+            rules,
+            sessions: HashMap::new(),
+            runs: HashMap::new(),
+            actions: 0,
+            replayed: 0,
+            observed: 0,
+            skipped: BTreeMap::new(),
+            changes: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the next leaf.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "other events neither open a session nor are decided")]
+    pub fn take(&mut self, leaf: &Leaf) {
+        match &leaf.event {
+            Event::SessionOpened(opened) => {
+                let known = Opened { groups: opened.groups.clone(), purpose: opened.purpose.clone() };
+                self.sessions.insert(opened.actor.session, known);
+                self.runs.insert(opened.actor.run, opened.actor.clone());
+            }
+            Event::SessionJoined(joined) => {
+                // A caller's session has the purpose of the run's own.
+                let Some(base) = self.sessions.get(&joined.below) else { return };
+                let known = Opened { groups: joined.groups.clone(), purpose: base.purpose.clone() };
+                self.sessions.insert(joined.actor.session, known);
+            }
+            Event::ActionIntended(intent) if self.covers(leaf.time, &intent.actor) => {
+                self.again(&Recorded {
+                    action: intent.action,
+                    actor: &intent.actor,
+                    assurance: intent.assurance,
+                    through: through(&intent.tool_path, &intent.actor),
+                    request: &intent.request,
+                    keys: &intent.keys,
+                    reason: intent.observed,
+                    done: true,
+                });
+            }
+            Event::ActionRefused(refused) if self.covers(leaf.time, &refused.actor) => {
+                let (Some(request), Some(keys)) = (&refused.request, &refused.keys) else {
+                    self.actions += 1;
+                    self.skip(Skipped::NotDecided);
+                    return;
+                };
+                self.again(&Recorded {
+                    action: refused.action,
+                    actor: &refused.actor,
+                    assurance: refused.assurance,
+                    through: through(&refused.tool_path, &refused.actor),
+                    request,
+                    keys,
+                    reason: Some(refused.reason),
+                    done: false,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// What was found.
+    pub fn finish(self) -> Replayed {
+        let skipped = self.skipped.into_iter().map(|(why, count)| SkippedCount { why, count });
+        Replayed {
+            actions: self.actions,
+            replayed: self.replayed,
+            changes: self.changes.into_values().collect(),
+            observed: self.observed,
+            skipped: skipped.collect(),
+        }
+    }
+
+    fn covers(&self, time: Timestamp, actor: &Actor) -> bool {
+        self.scope.since.is_none_or(|since| time >= since)
+            && self.scope.agent.as_ref().is_none_or(|agent| *agent == actor.agent)
+    }
+
+    fn skip(&mut self, why: Skipped) {
+        *self.skipped.entry(why).or_default() += 1;
+    }
+
+    fn again(&mut self, recorded: &Recorded<'_>) {
+        self.actions += 1;
+        match self.ask(recorded) {
+            Ok(verdict) => {
+                self.replayed += 1;
+                self.compare(recorded, &verdict);
+            }
+            Err(why) => self.skip(why),
+        }
+    }
+
+    fn ask(&self, recorded: &Recorded<'_>) -> Result<Verdict, Skipped> {
+        let Recorded { actor, request, .. } = *recorded;
+        let (service, rule) = self.rules.get(&request.operation).ok_or(Skipped::NoOperation)?;
+        if !is_whole(&request.arguments) {
+            return Err(Skipped::ArgumentsCut);
+        }
+        let operation = Operation { rule: Arc::clone(rule), arguments: request.arguments.clone() };
+        if self.engine.set().known(service, &operation).is_none() {
+            return Err(Skipped::OtherArguments);
+        }
+        let opened = self.sessions.get(&actor.session).ok_or(Skipped::NoSession)?;
+        let groups = match &opened.groups {
+            Some(groups) => groups.clone(),
+            // No policy can tell who is in a group from who is not.
+            None if !self.names_groups => Vec::new(),
+            None => return Err(Skipped::NoGroups),
+        };
+        let parent = |run: &RunId| self.runs.get(run).cloned().map(question::led);
+        let parents: Option<Vec<Parent>> = recorded.through.iter().map(parent).collect();
+        let circumstances = Circumstances {
+            groups,
+            purpose: opened.purpose.clone(),
+            assurance: recorded.assurance,
+            parents: parents.ok_or(Skipped::NoChain)?,
+        };
+        let session = question::session(actor, circumstances);
+        Ok(self.engine.decide(&session, service, &operation))
+    }
+
+    fn compare(&mut self, recorded: &Recorded<'_>, verdict: &Verdict) {
+        let Keys { agent, human, .. } = recorded.keys;
+        let was = Decided::of(agent.permitted && human.permitted);
+        let now = Decided::of(verdict.permits());
+        self.observed += u64::from(recorded.done && (was, now) == (Decided::Refused, Decided::Refused));
+        // What its session was not granted stays refused, whatever policy says.
+        if was == now || recorded.reason == Some(Reason::NotGranted) {
+            return;
+        }
+        let (agent_now, human_now) = (&verdict.keys.agent, &verdict.keys.human);
+        let keys = [(agent, agent_now), (human, human_now)];
+        let turned = |(then, now): &(&Key, &Key)| then.permitted != now.permitted;
+        let reason = match now {
+            Decided::Refused => Some(verdict.refusal()),
+            Decided::Permitted => recorded.reason,
+        };
+        let (name, operation) = (&recorded.actor.agent, &recorded.request.operation);
+        let change = match self.changes.entry((was, name.clone(), operation.clone())) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Change {
+                agent: name.clone(),
+                operation: operation.clone(),
+                was,
+                now,
+                count: 0,
+                reasons: BTreeSet::new(),
+                policies: BTreeSet::new(),
+                policies_before: BTreeSet::new(),
+                example: recorded.action,
+            }),
+        };
+        change.count += 1;
+        change.example = recorded.action;
+        change.reasons.extend(reason.map(Reason::code));
+        for (then, now) in keys.into_iter().filter(turned) {
+            change.policies.extend(now.policies.iter().cloned());
+            change.policies_before.extend(then.policies.iter().cloned());
+        }
+    }
+}
+
+/// The runs before the actor's own in the way to its action.
+fn through(path: &[writ_core::event::Hop], actor: &Actor) -> Vec<RunId> {
+    let runs = path.iter().filter(|hop| hop.kind == HopKind::Run);
+    runs.filter_map(|hop| hop.name.parse().ok()).filter(|run| *run != actor.run).collect()
+}
