@@ -53,7 +53,7 @@ pub(crate) enum Command {
     /// Keep the credentials that agents are lent.
     #[command(subcommand)]
     Secret(Secret),
-    /// Check, test and show policies.
+    /// Check, test and show policies, and try them before they are in force.
     #[command(subcommand)]
     Policy(Policy),
     /// List, show and check services.
@@ -256,6 +256,33 @@ pub(crate) enum Policy {
     },
     /// Show the policies that the daemon has in force.
     Show,
+    /// Ask what was recorded again, of these policies, offline. Ends with 4 if something would be decided otherwise.
+    ///
+    /// Every recorded action, permitted or refused, is decided by the policies of the folder as it would be now. What the
+    /// record says too little of is counted, and not guessed.
+    Replay {
+        #[command(flatten)]
+        files: PolicyFiles,
+        #[command(flatten)]
+        record: Record,
+        /// Not older than this: a length of time (`7d`), or a point in time (RFC 3339).
+        #[arg(long, value_name = "TIME")]
+        since: Option<Since>,
+        /// Of this agent only.
+        #[arg(long, value_name = "NAME")]
+        agent: Option<AgentName>,
+    },
+}
+
+/// Evidence that is read offline.
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// The log's folder; the installation's own when absent.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) evidence: Option<PathBuf>,
+    /// The verifier key that the log must be signed with; the one beside it when absent.
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) key: Option<String>,
 }
 
 #[derive(Debug, Args)]

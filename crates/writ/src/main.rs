@@ -1,7 +1,7 @@
 //! `writ`: the command line. It asks the daemon, or works on files by itself; it decides nothing.
 //!
-//! Exit codes: 0 done, 1 failed, 2 denied, 3 configuration or policy invalid, 64 usage; `writ run` ends with the
-//! program's own. What is printed, and where, is in [`output`].
+//! Exit codes: 0 done, 1 failed, 2 denied, 3 configuration or policy invalid, 4 done and something differs, 64 usage;
+//! `writ run` ends with the program's own. What is printed, and where, is in [`output`].
 
 mod args;
 mod command;

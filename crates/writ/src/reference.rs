@@ -18,6 +18,7 @@ stdout, everything else to stderr; `--json` makes both JSON. Written from `crate
 | 1 | failed; also a daemon that is not ready (`status`) and a bad finding (`doctor`) |
 | 2 | denied |
 | 3 | configuration or policy invalid |
+| 4 | done, and something differs (`policy replay`) |
 | 64 | the command line was not understood |
 
 `writ run` ends with the exit code of the program that it became.

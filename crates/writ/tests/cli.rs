@@ -9,6 +9,8 @@
     reason = "a test that goes wrong ends there; lints know only test functions"
 )]
 
+#[path = "cli/actions.rs"]
+mod actions;
 #[path = "cli/fixture.rs"]
 mod fixture;
 #[path = "../../writ-control/tests/support/memory.rs"]
@@ -225,6 +227,13 @@ fn verifying_offline() {
     let fixture = Fixture::quiet();
     fixture.evidence();
     script("verify.txt", &fixture);
+}
+
+#[test]
+fn asking_what_was_recorded_again() {
+    let fixture = Fixture::quiet();
+    fixture.actions();
+    script("replay.txt", &fixture);
 }
 
 #[test]

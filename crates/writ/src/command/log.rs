@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use writ_client::Client;
 use writ_control::api::{LeafText, LogQuery, Time};
 use writ_core::event::Leaf;
-use writ_core::{ActionId, Clock};
+use writ_core::{ActionId, Clock, Timestamp};
 use writ_host::SystemClock;
 
 use crate::args::{Log, Since};
@@ -23,13 +23,7 @@ struct Line<'a> {
 }
 
 pub(crate) async fn log(client: &Client, ask: Log, output: &mut Output) -> Result<ExitCode, Failure> {
-    let since = ask.since.map(|since| match since {
-        Since::At(time) => time,
-        Since::Ago(span) => {
-            let back = u64::try_from(span.get().as_micros()).unwrap_or(u64::MAX);
-            Time(writ_core::Timestamp::from_micros(SystemClock.now().micros().saturating_sub(back)))
-        }
-    });
+    let since = ask.since.map(|since| Time(beginning(since)));
     let query = LogQuery {
         agent: ask.agent,
         denied: ask.denied,
@@ -53,6 +47,17 @@ pub(crate) async fn log(client: &Client, ask: Log, output: &mut Output) -> Resul
         output.note("no events match");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The point in time from which on something is asked for.
+pub(super) fn beginning(since: Since) -> Timestamp {
+    match since {
+        Since::At(time) => time.0,
+        Since::Ago(span) => {
+            let back = u64::try_from(span.get().as_micros()).unwrap_or(u64::MAX);
+            Timestamp::from_micros(SystemClock.now().micros().saturating_sub(back))
+        }
+    }
 }
 
 fn show(leaf: &Leaf, output: &mut Output) -> Result<(), Failure> {

@@ -1,4 +1,6 @@
-//! `writ policy`: check and test work on files, show asks the daemon.
+//! `writ policy`: show asks the daemon; everything else works on files, with the daemon's own engine.
+
+mod replay;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,9 +9,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use writ_client::Client;
 use writ_control::Class;
-use writ_core::Layout;
-use writ_policy::{Outcome, PolicySet, check, read_samples, run_samples};
+use writ_core::{Layout, Service};
+use writ_policy::{Outcome, PolicySet, ReplayScope, check, read_samples, run_samples};
 
+use super::log;
 use crate::args::{Policy, PolicyFiles};
 use crate::event::short;
 use crate::failure::Failure;
@@ -26,6 +29,10 @@ pub(crate) async fn policy(
         Policy::Check(ask) => checked(layout, ask, output),
         Policy::Test { files, samples } => tested(layout, files, samples, output),
         Policy::Show => show(client, output).await,
+        Policy::Replay { files, record, since, agent } => {
+            let scope = ReplayScope { since: since.map(log::beginning), agent };
+            replay::replay(layout, (files, record), scope, output)
+        }
     }
 }
 
@@ -33,6 +40,21 @@ pub(crate) async fn policy(
 fn folders(layout: &Layout, ask: PolicyFiles) -> (PathBuf, Vec<PathBuf>) {
     let services = if ask.services.is_empty() { vec![layout.services()] } else { ask.services };
     (ask.folder.unwrap_or_else(|| layout.policies()), services)
+}
+
+/// A checked set with what it was checked against.
+struct Loaded {
+    folder: PathBuf,
+    services: Vec<Arc<Service>>,
+    set: Arc<PolicySet>,
+}
+
+fn loaded(layout: &Layout, ask: PolicyFiles) -> Result<Loaded, Failure> {
+    let (folder, services) = folders(layout, ask);
+    let services = files::services(&services)?;
+    let set = PolicySet::load(&files::read(&folder, "cedar")?, &services)
+        .map_err(|problems| Failure::invalid("the policies", &problems))?;
+    Ok(Loaded { folder, services, set: Arc::new(set) })
 }
 
 fn checked(layout: &Layout, ask: PolicyFiles, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -86,14 +108,11 @@ fn tested(
     samples: Option<PathBuf>,
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
-    let (folder, services) = folders(layout, ask);
-    let services = files::services(&services)?;
-    let set = PolicySet::load(&files::read(&folder, "cedar")?, &services)
-        .map_err(|problems| Failure::invalid("the policies", &problems))?;
+    let Loaded { folder, services, set } = loaded(layout, ask)?;
     let samples = samples.unwrap_or_else(|| folder.join("samples"));
     let samples = read_samples(&files::read(&samples, "toml")?, &services)
         .map_err(|problems| Failure::invalid("the samples", &problems))?;
-    let report = run_samples(&Arc::new(set), &samples);
+    let report = run_samples(&set, &samples);
     let answered: Vec<Answered> = report.outcomes.iter().map(Answered::from).collect();
     if output.is_json() {
         output.object(&answered)?;
@@ -117,6 +136,9 @@ fn tested(
     let message = format!("{} of {} answered otherwise", report.failures(), count(answered.len(), "sample"));
     Err(Failure::new(Class::Invalid, "policy.samples_failed", message))
 }
+
+/// What a command ends with that was done and found a difference: no failure, and not nothing either.
+const DIFFERS: u8 = 4;
 
 async fn show(client: &Client, output: &mut Output) -> Result<ExitCode, Failure> {
     let view = client.policy_show().await?;

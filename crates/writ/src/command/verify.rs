@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use writ_core::Layout;
+use writ_core::event::Leaf;
 use writ_evidence::{Report, VerifierKey};
 
-use crate::args::Verify;
+use crate::args::{Record, Verify};
 use crate::failure::Failure;
 use crate::output::{Output, Style};
 
@@ -28,13 +29,24 @@ pub(crate) fn verify(layout: &Layout, ask: Verify, output: &mut Output) -> Resul
     let folder = ask.folder.unwrap_or_else(|| layout.evidence());
     let key = key(&folder, ask.key)?;
     let older = ask.since_checkpoint.as_deref().map(text).transpose()?;
-    let report = writ_evidence::verify(&folder, &key, older.as_deref()).map_err(|error| {
-        let message = format!("the evidence in `{}` does not verify", folder.display());
-        Failure::caused("evidence.damaged", message, &error)
-            .hint("keep a copy; what the log says from there on is not to be relied on")
-    })?;
+    let report = writ_evidence::verify(&folder, &key, older.as_deref());
+    let report = report.map_err(|error| damaged(&folder, &error))?;
     show(&report, output)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a log that verifies, oldest leaf first. What was shown before a failure is not to be used.
+pub(super) fn read(layout: &Layout, ask: Record, show: impl FnMut(&Leaf)) -> Result<(), Failure> {
+    let folder = ask.evidence.unwrap_or_else(|| layout.evidence());
+    let key = key(&folder, ask.key)?;
+    let read = writ_evidence::read_verified(&folder, &key, None, show);
+    read.map(drop).map_err(|error| damaged(&folder, &error))
+}
+
+fn damaged(folder: &Path, error: &writ_evidence::Error) -> Failure {
+    let message = format!("the evidence in `{}` does not verify", folder.display());
+    Failure::caused("evidence.damaged", message, error)
+        .hint("keep a copy; what the log says from there on is not to be relied on")
 }
 
 /// The key that was given, or the one that lies beside the log. The latter proves only that log and key belong

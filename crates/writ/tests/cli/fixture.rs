@@ -162,6 +162,16 @@ impl Fixture {
 
     /// A real log of three events, a copy of it in which one byte is different, and its checkpoint.
     pub(crate) fn evidence(&self) {
+        self.log(async |record| {
+            record.fact(started().into()).await.unwrap();
+            record.fact(SecretSet { name: "forge".into(), uid: 0 }.into()).await.unwrap();
+            record.fact(NodeStopped { cut: 0 }.into()).await.unwrap();
+        });
+        self.damage();
+    }
+
+    /// A real log, made of what `work` records.
+    pub(crate) fn log(&self, work: impl AsyncFnOnce(&dyn writ_gate::Record)) {
         let layout = Layout::new(self.root());
         writ_host::durable::folder(&layout.state(), 0o700).unwrap();
         let clock = Arc::new(writ_core::clock::ManualClock::new(Timestamp::from_micros(START * 1_000_000)));
@@ -174,15 +184,17 @@ impl Fixture {
         runtime.block_on(async {
             let log = writ_evidence::Log::open(settings, clock).unwrap();
             let record = log.recorder();
-            record.fact(started().into()).await.unwrap();
-            record.fact(SecretSet { name: "forge".into(), uid: 0 }.into()).await.unwrap();
-            record.fact(NodeStopped { cut: 0 }.into()).await.unwrap();
+            work(&*record).await;
             drop(record);
             log.close().await.unwrap();
             write(&self.root().join("checkpoint"), &log.checkpoint().unwrap().1);
         });
+    }
+
+    /// A copy of the log in which bytes are different.
+    pub(crate) fn damage(&self) {
         let damaged = self.root().join("damaged");
-        copy(&layout.evidence(), &damaged);
+        copy(&Layout::new(self.root()).evidence(), &damaged);
         for path in files_below(&damaged) {
             let mut bytes = std::fs::read(&path).unwrap();
             if let Some(at) = bytes.windows(5).position(|window| window == b"forge") {
@@ -202,7 +214,7 @@ impl Drop for Fixture {
     }
 }
 
-fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     writ_host::durable::replace(path, text.as_bytes(), 0o644).unwrap();
 }
 
@@ -219,11 +231,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn started() -> NodeStarted {
+pub(crate) fn started() -> NodeStarted {
     NodeStarted { assurance: Assurance::Kernel, dangers: Vec::new(), version: "1.2.3".into() }
 }
 
-fn actor(number: u128, human: &str) -> Actor {
+pub(crate) fn actor(number: u128, human: &str) -> Actor {
     let run = RunId::from_bits(100 + number);
     Actor {
         agent: "coder".parse().unwrap(),
@@ -257,11 +269,11 @@ fn session(number: u128, human: &str, uid: u32) -> SessionRow {
     }
 }
 
-fn process() -> Process {
+pub(crate) fn process() -> Process {
     Process { exec_generation: 1, pid: 4242, start_us: 77 }
 }
 
-fn request(operation: &str, method: &str, path: &str) -> Request {
+pub(crate) fn request(operation: &str, method: &str, path: &str) -> Request {
     Request {
         arguments: [("owner".to_owned(), "acme".into()), ("page".to_owned(), Argument::Integer(2))].into(),
         effect: Effect::Read,
@@ -367,7 +379,7 @@ fn events(memory: &Memory) {
     );
 }
 
-fn opened(number: u128, human: &str) -> SessionOpened {
+pub(crate) fn opened(number: u128, human: &str) -> SessionOpened {
     SessionOpened {
         acts_for: ActsFor::Starter,
         display: None,

@@ -1,0 +1,113 @@
+//! A log of actions that were decided by the fixture's policies.
+
+use writ_core::event::{ActionClosed, ActionIntended, ActionRefused, Key, Keys, LeaseFate, Outcome, Request};
+use writ_core::{ActionId, Arguments, Assurance, ConnId, Effect, Reason};
+use writ_gate::Record;
+
+use crate::fixture::{Fixture, actor, opened, process, request, started, write};
+
+/// The same as in force, without what `people-read` permits to all.
+const NARROW: &str = r#"@id("coder-reads")
+permit (
+  principal == Writ::Agent::"coder",
+  action in Writ::Action::"read",
+  resource == Writ::Service::"forge"
+);
+
+@id("others-read")
+permit (
+  principal in Writ::Group::"unix:others",
+  action in Writ::Action::"read",
+  resource
+);
+"#;
+
+/// Permits deletion beside what is in force.
+const WIDE: &str = r#"@id("all")
+permit (principal, action, resource);
+"#;
+
+impl Fixture {
+    /// Two permitted actions, one refused by policy, one before it, and one of an operation that is gone; and folders of
+    /// policies to try.
+    pub(crate) fn actions(&self) {
+        for (name, text) in [("narrow", NARROW), ("wide", WIDE)] {
+            let folder = self.root().join(name);
+            writ_host::durable::folder(&folder, 0o755).unwrap();
+            write(&folder.join("forge.cedar"), text);
+        }
+        self.log(async |record| {
+            record.fact(started().into()).await.unwrap();
+            record.fact(opened(1, "unix:ann").into()).await.unwrap();
+            permitted(record, 300).await;
+            permitted(record, 301).await;
+            let no = |policies: &[&str]| Key { permitted: false, policies: texts(policies) };
+            let keys = Keys { agent: no(&[]), human: no(&[]), policy_digest: "00ff".repeat(16) };
+            let delete =
+                Request { effect: Effect::Delete, ..asked("forge/repo.delete", &[("owner", "acme")]) };
+            record.note(refused(302, Reason::AgentNotPermitted, Some((delete, keys.clone()))).into());
+            let gone = asked("forge/wiki.edit", &[]);
+            record.note(refused(303, Reason::AgentNotPermitted, Some((gone, keys))).into());
+            record.note(refused(304, Reason::AmbiguousRequest, None).into());
+        });
+        self.damage();
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn asked(operation: &str, arguments: &[(&str, &str)]) -> Request {
+    let arguments: Arguments =
+        arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+    Request { arguments, ..request(operation, "GET", "/repos/acme") }
+}
+
+async fn permitted(record: &dyn Record, number: u128) {
+    let (action, actor) = (ActionId::from_bits(number), actor(1, "unix:ann"));
+    let yes = |policy| Key { permitted: true, policies: texts(&[policy]) };
+    let intent = ActionIntended {
+        action,
+        actor: actor.clone(),
+        assurance: Assurance::Kernel,
+        conn: ConnId::from_bits(400),
+        keys: Keys { agent: yes("coder-reads"), human: yes("people-read"), policy_digest: "00ff".repeat(16) },
+        observed: None,
+        process: process(),
+        request: asked("forge/issues.list", &[("owner", "acme")]),
+        tool_path: Vec::new(),
+    };
+    let ticket = record.intent(intent.clone()).await.unwrap();
+    let closed = ActionClosed {
+        action,
+        actor,
+        bytes_down: 0,
+        bytes_up: 0,
+        duration_us: 1,
+        lease: None,
+        lease_fate: LeaseFate::NotMinted,
+        operation: intent.request.operation,
+        outcome: Outcome::Completed,
+        reason: None,
+        scrubbed: 0,
+        service: intent.request.service,
+        status: Some(200),
+    };
+    record.receipt(ticket, closed.into());
+}
+
+fn refused(number: u128, reason: Reason, decided: Option<(Request, Keys)>) -> ActionRefused {
+    let (request, keys) = decided.unzip();
+    ActionRefused {
+        action: ActionId::from_bits(number),
+        actor: actor(1, "unix:ann"),
+        assurance: Assurance::Kernel,
+        conn: ConnId::from_bits(400),
+        keys,
+        process: process(),
+        reason,
+        request,
+        tool_path: Vec::new(),
+    }
+}
