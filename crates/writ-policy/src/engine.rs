@@ -206,7 +206,7 @@ impl Snapshot {
 }
 
 /// The argument as Cedar has it.
-fn cedar(argument: &Argument) -> RestrictedExpression {
+pub(crate) fn cedar(argument: &Argument) -> RestrictedExpression {
     let text = |text: &String| RestrictedExpression::new_string(text.clone());
     match argument {
         Argument::String(value) => text(value),

@@ -3,7 +3,7 @@
 //! [`PolicySet::load`] turns policy text and the catalog's services into a checked set, or into every problem at
 //! once. [`Engine`] answers [`writ_gate::Decide`] from the set in force. [`check`] and [`run_samples`] are what
 //! `writ policy check` and `writ policy test` print; [`explain`] says a verdict in sentences; [`Replay`] asks recorded
-//! actions again.
+//! actions again; [`can`], [`who_can`] and [`difference`] answer what people ask of a set.
 //!
 //! Not here: reading files (the caller has the text), what an operation is (the catalog), what follows from a
 //! verdict (the gate). Nothing does I/O or reads a clock (I6).
@@ -13,9 +13,11 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 mod engine;
 mod explain;
 mod index;
+mod listing;
 mod load;
 mod place;
 mod question;
@@ -26,14 +28,18 @@ mod set;
 mod slice;
 mod turn;
 mod view;
+mod who_can;
 mod words;
 
+pub use ask::{Deed, Misasked, Pair, can};
 pub use engine::{Engine, Observed};
 pub use explain::explain;
+pub use listing::{Changed, Difference, Listed, difference};
 pub use replay::{Change, Decided, Replay, ReplayScope, Replayed, Skipped, SkippedCount};
 pub use sample::{Expect, Outcome, Report, SAMPLE_KEYS, Sample, read_samples, run_samples};
 pub use schema::schema_text;
 pub use set::{Checked, PolicySet, check};
+pub use who_can::{Condition, Everybody, Holder, May, WhoCan, who_can};
 
 #[cfg(test)]
 mod tests;

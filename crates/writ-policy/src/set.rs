@@ -12,6 +12,7 @@ use crate::index::{Anchors, Index};
 use crate::load;
 use crate::schema::{Shape, Types};
 use crate::slice::{Rule, Shared, Slice};
+use crate::view::View;
 
 /// A set of policies that was checked against the operations of a catalog. Immutable; shared.
 ///
@@ -103,13 +104,21 @@ impl PolicySet {
 
     /// The slice for one principal and operation; `entities` holds the principal's ancestors.
     pub(crate) fn slice(&self, principal: &EntityUid, operation: &Known, entities: &Entities) -> Slice {
+        Slice::new(&self.numbers(principal, operation, entities), &self.rules, &self.shared)
+    }
+
+    /// The policies whose scope is true of one principal and operation.
+    pub(crate) fn candidates(&self, view: &View, operation: &Known) -> Vec<&Rule> {
+        let numbers = view.entities().map(|entities| self.numbers(&view.principal, operation, entities));
+        let rule = |number: u32| self.rules.get(usize::try_from(number).ok()?);
+        numbers.into_iter().flatten().filter_map(rule).collect()
+    }
+
+    fn numbers(&self, principal: &EntityUid, operation: &Known, entities: &Entities) -> Vec<u32> {
+        let Some(resource) = self.services.get(&operation.shape.service) else { return Vec::new() };
         let action = Anchors::of(&operation.action, &self.actions);
-        let resource = self.services.get(&operation.shape.service);
-        let candidates = resource.map_or_else(Vec::new, |resource| {
-            let resource = Anchors::of(resource, &self.actions);
-            self.index.candidates(&Anchors::of(principal, entities), &action, &resource)
-        });
-        Slice::new(&candidates, &self.rules, &self.shared)
+        let resource = Anchors::of(resource, &self.actions);
+        self.index.candidates(&Anchors::of(principal, entities), &action, &resource)
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    fn new(set: &PolicySet, principal: EntityUid, groups: &[String]) -> Self {
+    pub(crate) fn new(set: &PolicySet, principal: EntityUid, groups: &[String]) -> Self {
         let parents: HashSet<EntityUid> =
             groups.iter().map(|group| entity(&set.types.group, group)).collect();
         let itself = Entity::new_no_attrs(principal.clone(), parents);

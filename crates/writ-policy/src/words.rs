@@ -105,7 +105,7 @@ impl Words<'_> {
 }
 
 /// A group of the host, or of an issuer by the issuer's name in the configuration.
-fn is_group(id: &str) -> bool {
+pub(crate) fn is_group(id: &str) -> bool {
     id.split_once(':').is_some_and(|(whose, name)| !whose.is_empty() && !name.is_empty())
         && !id.chars().any(char::is_control)
 }

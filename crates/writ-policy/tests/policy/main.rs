@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by them")]
 
 mod arguments;
+mod asking;
 mod missing;
 mod problems;
 mod replay;
