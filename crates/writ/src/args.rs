@@ -1,10 +1,14 @@
 //! What can be typed. Help, completions, man pages and `docs/cli.md` are made from these types.
 
+mod policy;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use writ_core::units::Span;
 use writ_core::{ActionId, AgentName, Grant, HumanId, RunId, SecretName, ServiceName, SessionId};
+
+pub(crate) use policy::{Against, Given, Policy, PolicyFiles, Record};
 
 /// Runtime IAM for AI agents: start agents, see what they did, and say what they may do.
 #[derive(Debug, Parser)]
@@ -240,59 +244,6 @@ pub(crate) enum Secret {
         #[arg(value_name = "NAME")]
         name: SecretName,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Policy {
-    /// Check the policies of a folder against the services, offline.
-    Check(PolicyFiles),
-    /// Decide the samples and compare the answers, offline.
-    Test {
-        #[command(flatten)]
-        files: PolicyFiles,
-        /// The folder of samples; `samples` below the policies' when absent.
-        #[arg(long, value_name = "DIR")]
-        samples: Option<PathBuf>,
-    },
-    /// Show the policies that the daemon has in force.
-    Show,
-    /// Ask what was recorded again, of these policies, offline. Ends with 4 if something would be decided otherwise.
-    ///
-    /// Every recorded action, permitted or refused, is decided by the policies of the folder as it would be now. What the
-    /// record says too little of is counted, and not guessed.
-    Replay {
-        #[command(flatten)]
-        files: PolicyFiles,
-        #[command(flatten)]
-        record: Record,
-        /// Not older than this: a length of time (`7d`), or a point in time (RFC 3339).
-        #[arg(long, value_name = "TIME")]
-        since: Option<Since>,
-        /// Of this agent only.
-        #[arg(long, value_name = "NAME")]
-        agent: Option<AgentName>,
-    },
-}
-
-/// Evidence that is read offline.
-#[derive(Debug, Args)]
-pub(crate) struct Record {
-    /// The log's folder; the installation's own when absent.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) evidence: Option<PathBuf>,
-    /// The verifier key that the log must be signed with; the one beside it when absent.
-    #[arg(long, value_name = "VKEY")]
-    pub(crate) key: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PolicyFiles {
-    /// The folder of `*.cedar` files; the installation's when absent.
-    #[arg(value_name = "DIR")]
-    pub(crate) folder: Option<PathBuf>,
-    /// A folder of service files to check against; may be given more than once. The installation's when absent.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) services: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,9 +16,9 @@ stdout, everything else to stderr; `--json` makes both JSON. Written from `crate
 | --- | --- |
 | 0 | done |
 | 1 | failed; also a daemon that is not ready (`status`) and a bad finding (`doctor`) |
-| 2 | denied |
+| 2 | denied; also an answer that is no (`policy can`) |
 | 3 | configuration or policy invalid |
-| 4 | done, and something differs (`policy replay`) |
+| 4 | done, and something differs (`policy replay`, `policy diff`) |
 | 64 | the command line was not understood |
 
 `writ run` ends with the exit code of the program that it became.

@@ -234,6 +234,18 @@ fn asking_what_was_recorded_again() {
     let fixture = Fixture::quiet();
     fixture.actions();
     script("replay.txt", &fixture);
+    script("ask.txt", &fixture);
+    // Without the evidence, which only root may read.
+    script("who_can.txt", &Fixture::quiet());
+}
+
+#[test]
+fn comparing_policies_with_what_is_in_force() {
+    if is_root() {
+        let fixture = Fixture::served();
+        fixture.candidates();
+        script("diff.txt", &fixture);
+    }
 }
 
 #[test]

@@ -58,6 +58,23 @@ fn a_narrower_policy_is_tried_on_what_was_recorded_before_it_bites() {
     let why = world.host.writ(["why", change["example"].as_str().unwrap()]).ok();
     assert!(why.contains("forge/issues.create") && why.contains("It was permitted."), "{why}");
 
+    let ran = world.host.writ(["policy", "diff", folder]);
+    assert_eq!(ran.code, 4, "{}", ran.all());
+    assert!(
+        ran.stdout.contains("+ coder-reads: permit (principal == Writ::Agent::\"coder\","),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("- coder-reads-and-writes: permit"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("no-agent-deletes"), "what is the same is not told: {}", ran.stdout);
+    let in_force = world.host.path("etc/writ/policies");
+    assert_eq!(world.host.writ(["policy", "diff", in_force.to_str().unwrap()]).ok(), "");
+    let human = created["actor"]["human"].as_str().unwrap();
+    let who = world.host.writ(["policy", "who-can", "forge/issues.create", "--policies", folder]).ok();
+    assert!(who.contains("coder may for nobody") && who.contains(human), "{who}");
+    let who = world.host.writ(["policy", "who-can", "forge/issues.create"]).ok();
+    assert!(who.contains(&format!("coder may for {human}, anybody else")), "{who}");
+
     // Trying it changed nothing: what would be refused is still done.
     assert_eq!(ask(&["-H", json, "-d", r#"{"title":"another"}"#, ISSUES]), "201");
     world.verify();

@@ -1,6 +1,9 @@
 //! `writ policy`: show asks the daemon; everything else works on files, with the daemon's own engine.
 
+mod ask;
+mod diff;
 mod replay;
+mod who_can;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,11 +12,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use writ_client::Client;
 use writ_control::Class;
-use writ_core::{Layout, Service};
-use writ_policy::{Outcome, PolicySet, ReplayScope, check, read_samples, run_samples};
+use writ_core::{Layout, OperationName, Service};
+use writ_policy::{Deed, Misasked, Outcome, Pair, PolicySet, ReplayScope, check, read_samples, run_samples};
 
 use super::log;
-use crate::args::{Policy, PolicyFiles};
+use crate::args::{Given, Policy, PolicyFiles};
 use crate::event::short;
 use crate::failure::Failure;
 use crate::files;
@@ -33,6 +36,22 @@ pub(crate) async fn policy(
             let scope = ReplayScope { since: since.map(log::beginning), agent };
             replay::replay(layout, (files, record), scope, output)
         }
+        Policy::Can { agent, human, groups, operation, arguments, purpose, against } => {
+            let pair = Pair { agent, human, groups, purpose };
+            ask::can(layout, against, &pair, &deed(operation, arguments), output)
+        }
+        Policy::WhoCan { operation, arguments, against, record } => {
+            who_can::who_can(layout, (against, record), &deed(operation, arguments), output)
+        }
+        Policy::Diff { folder, base, services } => {
+            let files = |folder| PolicyFiles { folder: Some(folder), services: services.clone() };
+            let now = loaded(layout, files(folder))?.set.listed();
+            let was = match base {
+                Some(base) => loaded(layout, files(base))?.set.listed(),
+                None => diff::in_force(client).await?,
+            };
+            diff::diff(now, was, output)
+        }
     }
 }
 
@@ -40,6 +59,20 @@ pub(crate) async fn policy(
 fn folders(layout: &Layout, ask: PolicyFiles) -> (PathBuf, Vec<PathBuf>) {
     let services = if ask.services.is_empty() { vec![layout.services()] } else { ask.services };
     (ask.folder.unwrap_or_else(|| layout.policies()), services)
+}
+
+fn deed(operation: OperationName, arguments: Vec<Given>) -> Deed {
+    let arguments = arguments.into_iter().map(|Given(name, value)| (name, value));
+    Deed { operation, arguments: arguments.collect() }
+}
+
+/// A question that does not fit the catalog was typed wrongly.
+fn misasked(wrong: Misasked) -> Failure {
+    let failure = Failure::usage(wrong.what);
+    match wrong.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 /// A checked set with what it was checked against.

@@ -27,14 +27,41 @@ const WIDE: &str = r#"@id("all")
 permit (principal, action, resource);
 "#;
 
+/// Depends on arguments and on the session.
+const CONDITIONAL: &str = r#"@id("coder-reads")
+permit (
+  principal == Writ::Agent::"coder",
+  action in Writ::Action::"read",
+  resource == Writ::Service::"forge"
+)
+when { context.args has page && context.args.page == 1 };
+
+@id("to-mend")
+permit (principal is Writ::Human, action, resource)
+when { context.session.purpose like "mend *" };
+
+@id("not-bob")
+forbid (principal == Writ::Human::"unix:bob", action, resource);
+"#;
+
 impl Fixture {
-    /// Two permitted actions, one refused by policy, one before it, and one of an operation that is gone; and folders of
-    /// policies to try.
-    pub(crate) fn actions(&self) {
-        for (name, text) in [("narrow", NARROW), ("wide", WIDE)] {
+    /// Folders of policies to try.
+    pub(crate) fn candidates(&self) {
+        for (name, text) in [("narrow", NARROW), ("wide", WIDE), ("conditional", CONDITIONAL)] {
             let folder = self.root().join(name);
             writ_host::durable::folder(&folder, 0o755).unwrap();
             write(&folder.join("forge.cedar"), text);
+        }
+    }
+
+    /// Two permitted actions, one refused by policy, one before it, and one of an operation that is gone; folders of policies
+    /// to try, and two agents.
+    pub(crate) fn actions(&self) {
+        self.candidates();
+        let agents = writ_core::Layout::new(self.root()).agents();
+        writ_host::durable::folder(&agents, 0o755).unwrap();
+        for name in ["coder.toml", "writer.toml"] {
+            write(&agents.join(name), "owner = \"platform\"\n");
         }
         self.log(async |record| {
             record.fact(started().into()).await.unwrap();
