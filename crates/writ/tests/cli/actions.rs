@@ -54,8 +54,8 @@ impl Fixture {
         }
     }
 
-    /// Two permitted actions, one refused by policy, one before it, and one of an operation that is gone; folders of policies
-    /// to try, and two agents.
+    /// Two permitted actions, one refused by policy, one observed, one refused before policy, and one of an operation that
+    /// is gone; folders of policies to try, and two agents.
     pub(crate) fn actions(&self) {
         self.candidates();
         let agents = writ_core::Layout::new(self.root()).agents();
@@ -66,13 +66,21 @@ impl Fixture {
         self.log(async |record| {
             record.fact(started().into()).await.unwrap();
             record.fact(opened(1, "unix:ann").into()).await.unwrap();
-            permitted(record, 300).await;
-            permitted(record, 301).await;
+            let yes = |policy| Key { permitted: true, policies: texts(&[policy]) };
+            let list = asked("forge/issues.list", &[("owner", "acme")]);
+            let both = Keys {
+                agent: yes("coder-reads"),
+                human: yes("people-read"),
+                policy_digest: "00ff".repeat(16),
+            };
+            done(record, 300, (list.clone(), both.clone()), None).await;
+            done(record, 301, (list, both), None).await;
             let no = |policies: &[&str]| Key { permitted: false, policies: texts(policies) };
             let keys = Keys { agent: no(&[]), human: no(&[]), policy_digest: "00ff".repeat(16) };
             let delete =
                 Request { effect: Effect::Delete, ..asked("forge/repo.delete", &[("owner", "acme")]) };
-            record.note(refused(302, Reason::AgentNotPermitted, Some((delete, keys.clone()))).into());
+            record.note(refused(302, Reason::AgentNotPermitted, Some((delete.clone(), keys.clone()))).into());
+            done(record, 305, (delete, keys.clone()), Some(Reason::AgentNotPermitted)).await;
             let gone = asked("forge/wiki.edit", &[]);
             record.note(refused(303, Reason::AgentNotPermitted, Some((gone, keys))).into());
             record.note(refused(304, Reason::AmbiguousRequest, None).into());
@@ -91,18 +99,17 @@ fn asked(operation: &str, arguments: &[(&str, &str)]) -> Request {
     Request { arguments, ..request(operation, "GET", "/repos/acme") }
 }
 
-async fn permitted(record: &dyn Record, number: u128) {
+async fn done(record: &dyn Record, number: u128, (request, keys): (Request, Keys), observed: Option<Reason>) {
     let (action, actor) = (ActionId::from_bits(number), actor(1, "unix:ann"));
-    let yes = |policy| Key { permitted: true, policies: texts(&[policy]) };
     let intent = ActionIntended {
         action,
         actor: actor.clone(),
         assurance: Assurance::Kernel,
         conn: ConnId::from_bits(400),
-        keys: Keys { agent: yes("coder-reads"), human: yes("people-read"), policy_digest: "00ff".repeat(16) },
-        observed: None,
+        keys,
+        observed,
         process: process(),
-        request: asked("forge/issues.list", &[("owner", "acme")]),
+        request,
         tool_path: Vec::new(),
     };
     let ticket = record.intent(intent.clone()).await.unwrap();

@@ -54,6 +54,12 @@ fn show(found: &Replayed, output: &mut Output) -> Result<(), Failure> {
         would(Decided::Refused),
         would(Decided::Permitted)
     ))?;
+    if found.observed > 0 {
+        output.text(&format!(
+            "{} done only because observed: refused then and now, and done no more once enforced",
+            found.observed
+        ))?;
+    }
     for skipped in &found.skipped {
         output.text(&format!("not replayed: {} {}", skipped.count, skipped.why.text()))?;
     }
