@@ -118,6 +118,10 @@ fn two_humans_a_thousand_requests(test: &str, mode: &str) {
         assert!(!bytes.windows(signature.len()).any(|w| w == signature), "{} holds a token", path.display());
     }
     corp.world.verify();
+    // The record says enough of callers' sessions to ask all of it again.
+    let replayed = corp.world.host.writ(["policy", "replay"]).ok();
+    assert!(replayed.contains("0 would be refused, 0 would be permitted"), "{replayed}");
+    assert!(!replayed.contains("not replayed"), "{replayed}");
 }
 
 #[test]
