@@ -9,13 +9,14 @@ use writ_gate::Verdict;
 /// Says the verdict, both keys with their policies, and what to do about a refusal.
 ///
 /// ```
+/// use writ_core::Mode;
 /// use writ_core::event::{Key, Keys};
 /// use writ_gate::Verdict;
 ///
 /// let key = |permitted, policy: &str| Key { permitted, policies: vec![policy.to_owned()] };
 /// let keys = Keys { agent: key(true, "a"), human: key(true, "b"), policy_digest: String::new() };
 /// assert_eq!(
-///     writ_policy::explain(&Verdict { keys, reason: None }),
+///     writ_policy::explain(&Verdict { keys, reason: None, mode: Mode::Enforce }),
 ///     "Permitted. The agent may, by policy `a`. The human may, by policy `b`."
 /// );
 /// ```
