@@ -333,6 +333,7 @@ events! {
         /// Both keys.
         keys: Keys,
         /// For what policy would have refused it, had its agent or service not been observed only.
+        #[serde(skip_serializing_if = "Option::is_none")]
         observed: Option<Reason>,
         /// The process.
         process: Process,
