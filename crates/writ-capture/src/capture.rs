@@ -17,6 +17,7 @@ use writ_core::{Assurance, Process, RunId};
 
 use crate::cgroup::{self, Tree};
 use crate::error::Error;
+use crate::govern::GovernId;
 use crate::load::{self, Loaded, Maps, Pins};
 use crate::probe::Switches;
 use crate::process;
@@ -81,6 +82,8 @@ pub struct Capture {
     pub(crate) switches: Switches,
     /// The folder of the cgroup that is watched.
     pub(crate) watched: PathBuf,
+    /// Programs whose processes of before were marked, with the key under which the kernel knows each.
+    pub(crate) programs_known: Mutex<HashSet<(GovernId, Vec<u8>)>>,
     /// Held while what is governed changes.
     pub(crate) changes: Mutex<()>,
     /// The destinations that the kernel knows, so that a change removes what is gone.
@@ -109,8 +112,8 @@ impl Capture {
         let watch = settings.watch.strip_prefix("/").unwrap_or(&settings.watch);
         // Joined with nothing a path would end in a slash.
         let watched = if watch == Path::new("") { tree.mount().to_owned() } else { tree.absolute(watch) };
-        let (known, changes) = (Mutex::default(), Mutex::default());
-        let capture = Self { tree, maps, pins, switches, watched, changes, known };
+        let (known, changes, programs_known) = Default::default();
+        let capture = Self { tree, maps, pins, switches, watched, programs_known, changes, known };
         capture.resume_watch()?;
         Ok(capture)
     }
@@ -236,6 +239,11 @@ impl Capture {
     /// The run's control group, as a folder.
     pub fn folder_of(&self, run: RunId) -> PathBuf {
         self.tree.run(run)
+    }
+
+    /// The folder of the control group that a process is in.
+    pub fn folder_of_process(&self, pid: u32) -> Option<PathBuf> {
+        Some(self.tree.absolute(&process::cgroup(pid)?))
     }
 
     /// Where the hierarchy of control groups is mounted.

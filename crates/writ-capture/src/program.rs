@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use libbpf_rs::{MapCore as _, MapFlags};
 
@@ -38,8 +39,10 @@ impl Capture {
         let about = fs::metadata(folder).map_err(Error::file("open", folder))?;
         let entry = record::entry(about.ino(), device(folder)?, name.as_encoded_bytes())
             .ok_or(refused("its name is too long"))?;
-        let stands = self.entries(id).contains(&entry);
-        if stands {
+        let looked_at = (id, entry.clone());
+        // Once for each start: whether one before had marked all of them is not known.
+        let mut known = self.programs_known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&looked_at) && self.entries(id).contains(&entry) {
             return Ok(Governed { processes: Vec::new(), connections: crate::diag::Cut::default() });
         }
         self.watch()?;
@@ -48,11 +51,12 @@ impl Capture {
         let before = self.entries(id);
         update(&self.maps.programs, &entry, &id.get().to_ne_bytes(), "a program")?;
         self.change_watch(|watch| watch.programs = 1)?;
-        for old in &before {
+        for old in before.iter().filter(|old| **old != entry) {
             drop(self.maps.programs.delete(old));
         }
         let pids = self.mark_all(path, id)?;
         let connections = self.cut_brought(&pids, id);
+        known.insert(looked_at);
         Ok(Governed { processes: self.processes_of(&pids), connections })
     }
 

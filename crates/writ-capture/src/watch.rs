@@ -100,9 +100,12 @@ impl Capture {
         let (cgroup, level) = (cgroup::id(&self.watched)?, self.level()?);
         if was.cgroup != cgroup {
             // The setting names another cgroup than before: hooks are attached there before they go here.
-            let standing = self.pins.watch.with_extension("before");
-            fs::rename(&self.pins.watch, &standing).map_err(Error::file("rename", &self.pins.watch))?;
-            fs::create_dir(&self.pins.watch).map_err(Error::file("make", &self.pins.watch))?;
+            // A name in a bpffs has no dot. If it is there, a start ended here.
+            let standing = self.pins.watch.with_file_name("watch_before");
+            if !standing.exists() {
+                fs::rename(&self.pins.watch, &standing).map_err(Error::file("rename", &self.pins.watch))?;
+                fs::create_dir(&self.pins.watch).map_err(Error::file("make", &self.pins.watch))?;
+            }
             load::watch(&self.pins, &self.watched, self.switches)?;
             self.change_watch(|watch| (watch.cgroup, watch.level) = (cgroup, level))?;
             Pins::detach_all(&standing);

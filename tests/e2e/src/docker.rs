@@ -91,7 +91,7 @@ impl Docker {
     /// An image with nothing but the folders that are mounted over, and the links of a merged `/usr`.
     fn import(&self) {
         let image = self.dir.path().join("image");
-        for folder in ["usr", "etc", "tmp", "run", "proc", "sys", "dev", "work"] {
+        for folder in ["usr", "etc", "tmp", "run", "proc", "sys", "dev", "data"] {
             fs::create_dir_all(image.join(folder)).expect("folder");
         }
         for link in ["bin", "sbin", "lib", "lib64"] {

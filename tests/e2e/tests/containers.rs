@@ -93,11 +93,11 @@ fn a_container_that_runs_already_is_governed_and_goes_on_over_a_restart() {
         fs::create_dir(&work).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, work.join("go"), 0o666.into()).unwrap();
         fs::set_permissions(work.join("go"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
-        let (given, volume) = (given(host), format!("{}:/work", work.display()));
+        let (given, volume) = (given(host), format!("{}:/data", work.display()));
         let mut more =
             vec!["-d", "--network", "none", "--label", "team=platform", "--name", name, "-v", &volume];
         more.extend(given.iter().map(String::as_str));
-        let script = format!("read go < /work/go; exec {CURL} -sS --max-time 20 {ISSUES}");
+        let script = format!("read go < /data/go; exec {CURL} -sS --max-time 20 {ISSUES}");
         let started = docker.run(Docker::container(&more, &["/usr/bin/bash", "-c", &script]));
         assert!(started.status.success(), "{}", said(&started));
     };

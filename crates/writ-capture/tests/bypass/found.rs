@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use writ_capture::{Awaited, Capture, Events, GovernId, KernelEvent, Subtree, Who};
+use writ_capture::{Awaited, Capture, CaptureSettings, Events, GovernId, KernelEvent, Subtree, Who};
 use writ_core::RunId;
 
 use crate::installation::{Agent, Foreign, Installation, move_into, says, take, watched};
@@ -280,6 +280,32 @@ fn what_a_program_brings_over_its_start_is_cut() {
     }
     let answer = agent.does("return ask(sys.own)", &json!({}));
     assert!(says("taken", "198.18.0.1:443", &format!("held-{}", program()), &answer), "{answer}");
+}
+
+#[test]
+fn another_cgroup_is_watched_after_a_restart_if_that_is_set() {
+    let Some(host) = Installation::open("another_cgroup_is_watched_after_a_restart_if_that_is_set") else {
+        return;
+    };
+    listening(&host);
+    let first = Foreign::named(&host, "first.slice");
+    let second = Foreign::named(&host, "second.slice");
+    let coder = python(&host, "coder");
+    host.capture.govern_program(&coder, program()).unwrap();
+    let settings = CaptureSettings { watch: from_root(&second.0), ..host.settings.clone() };
+    let next = Capture::open(&settings).unwrap();
+    next.govern_program(&coder, program()).unwrap();
+    assert!(is_held(&mut Agent::executed(&coder, &second.0, RunId::from_bits(1)), program()));
+    assert!(is_open(&mut Agent::executed(&coder, &first.0, RunId::from_bits(2))));
+    next.ungovern(program()).unwrap();
+    assert_eq!(
+        fs::read_dir(host.settings.bpffs.join("links"))
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.path().is_dir())
+            .count(),
+        1
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use writ_core::argument::ArgumentRule;
 use writ_core::service::{CredentialRule, HostPattern, OperationRule, UpstreamAddress};
-use writ_core::{Effect, OperationName, Placement, Protocol, SecretName, Service, ServiceName};
+use writ_core::{Effect, Mode, OperationName, Placement, Protocol, SecretName, Service, ServiceName};
 
 /// One service in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,10 +90,13 @@ impl From<&Service> for ServiceRow {
             HostPattern::Exact(name) => name.to_string(),
             HostPattern::Below(name) => format!("*.{name}"),
         };
-        let danger = service.upstream.danger_plaintext_credential;
+        let dangers = [
+            ("danger_plaintext_credential", service.upstream.danger_plaintext_credential),
+            ("observe", service.mode == Mode::Observe),
+        ];
         Self {
             credential: service.credential.as_ref().map(CredentialView::from),
-            dangers: danger.then(|| "danger_plaintext_credential".to_owned()).into_iter().collect(),
+            dangers: dangers.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned()).collect(),
             hosts: service.hosts.iter().map(host).collect(),
             name: service.name.clone(),
             operations: u64::try_from(service.operations.len()).unwrap_or(u64::MAX),

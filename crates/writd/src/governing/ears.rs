@@ -67,7 +67,7 @@ pub(super) fn listen(world: &Arc<World>, pid: u32) {
 /// and service managers put it into the cgroup first and make its network then, of which the kernel says nothing. For a
 /// while, and for each cgroup once at a time.
 pub(super) async fn await_network(world: &Arc<World>, entered: u32) {
-    let Some(folder) = cgroup_of(world, entered) else { return };
+    let Some(folder) = world.capture.folder_of_process(entered) else { return };
     let ears = &world.governing.ears;
     if !lock(&ears.awaited).insert(folder.clone()) {
         return;
@@ -82,12 +82,6 @@ pub(super) async fn await_network(world: &Arc<World>, entered: u32) {
         }
     }
     lock(&ears.awaited).remove(&folder);
-}
-
-fn cgroup_of(world: &World, pid: u32) -> Option<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(world.capture.hierarchy().join(path))
 }
 
 /// Whether it is in a network that is not the host's, in which it is listened now.
@@ -109,16 +103,9 @@ fn try_listen(world: &Arc<World>, pid: u32) -> io::Result<bool> {
         Ok([Some(v4), bind(Ipv6Addr::LOCALHOST.into(), relay, resolver).ok()])
     })?;
     let stop = world.stop.child_token();
-    for pair in pairs.into_iter().flatten() {
-        serve(world, pair, &stop)?;
-    }
-    let heard = match world.capture.hear(&network) {
-        Ok(heard) => heard,
-        Err(error) => {
-            stop.cancel();
-            return Err(io::Error::other(error));
-        }
-    };
+    let served = pairs.into_iter().flatten().try_for_each(|pair| serve(world, pair, &stop));
+    let heard = served.and_then(|()| world.capture.hear(&network).map_err(io::Error::other));
+    let heard = heard.inspect_err(|_| stop.cancel())?;
     open.insert(id, (stop, heard));
     tracing::info!(target: "writ::govern", pid, network = id.1, "listening in its network");
     Ok(true)
