@@ -20,7 +20,8 @@ use writ_core::{
 };
 use writ_gate::{
     Asked, Body, BoxFuture, Catalog, Conn, Decide, Delegation, Destination, Ended, Exchange, Gate, Human,
-    Identify, Marks, Mint, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict,
+    Identify, Marks, Mint, Moment, NoBody, Nobody, Ports, Record, RecordError, Session, SessionFacts, Ticket,
+    Verdict,
 };
 
 use crate::{Broker, Store, StoreKey};
@@ -152,6 +153,7 @@ impl World {
         let one = Arc::new(One { session: session(), service: Arc::new(service(credential)) });
         let log = Arc::new(Log::default());
         let gate = Gate::new(Ports {
+            approve: Arc::new(Nobody),
             identify: Arc::clone(&one) as _,
             catalog: Arc::clone(&one) as _,
             decide: one,
@@ -173,8 +175,7 @@ impl World {
 
     async fn act(&self) -> Result<Exchange, Reason> {
         let head = RequestHead { method: "GET", path: "/x", query: None, headers: Headers::default() };
-        let selected = self.gate.select(&self.admitted, &self.host, &head);
-        let asked = Asked { host: &self.host, head, marks: Marks::default(), selected, body: Body::Unread };
+        let asked = Asked { host: &self.host, head, marks: Marks::default(), body: &mut NoBody };
         self.gate.action(&self.admitted, asked).await.map_err(|refusal| refusal.reason)
     }
 
@@ -251,6 +252,7 @@ impl Catalog for One {
             query: BTreeMap::new(),
             arguments: BTreeMap::new(),
             graphql: None,
+            labels: std::collections::BTreeSet::new(),
         };
         Ok(Operation { rule: Arc::new(rule), arguments: BTreeMap::new() }.into())
     }
@@ -272,7 +274,7 @@ impl Decide for One {
         Verdict { keys, reason: None, mode: writ_core::Mode::Enforce }
     }
 
-    fn decide(&self, session: &Session, service: &Service, _: &Operation) -> Verdict {
+    fn decide(&self, session: &Session, service: &Service, _: &Operation, _: &Moment<'_>) -> Verdict {
         self.reach(session, service)
     }
 }

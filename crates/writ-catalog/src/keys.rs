@@ -118,6 +118,13 @@ pub const KEYS: &[KeyDoc] = &[
          another type, or to be read in two ways is refused. A body that is read is held, up to 1 MiB; others stream.",
     ),
     KeyDoc::optional(
+        "operation.labels",
+        "list of labels",
+        "none",
+        "What a session that does this acquires and keeps, for policies to ask: `read:untrusted`. Lower case, digits and `-`, \
+         with at most one `:`.",
+    ),
+    KeyDoc::optional(
         "operation.graphql",
         "`query` or `mutation`, a space, and the name of a root field",
         "the operation is not one of GraphQL",

@@ -23,6 +23,7 @@ pub(crate) fn connect_rule(name: OperationName) -> OperationRule {
         query: BTreeMap::new(),
         arguments: BTreeMap::new(),
         graphql: None,
+        labels: std::collections::BTreeSet::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use writ_core::argument::{ArgumentKind, ArgumentSource};
 use writ_core::config::Table;
 use writ_core::service::OperationRule;
-use writ_core::{Effect, OperationName, Protocol, ServiceName};
+use writ_core::{Effect, Label, OperationName, Protocol, ServiceName};
 use writ_gate::limits::ARGUMENTS_MAX;
 
 use crate::argument::{Declared, Field};
@@ -51,6 +51,7 @@ fn operation(table: &Table<'_>, service: Option<&ServiceName>) -> Option<Operati
     let query: BTreeMap<String, String> = table.map("query");
     let arguments = table.map::<Declared>("arguments").into_iter().map(|(name, it)| (name, it.0)).collect();
     let graphql = table.optional::<Field>("graphql").map(|field| field.0);
+    let labels = table.list::<Label>("labels").into_iter().collect();
     // Named for the service even if that has no valid name, so that the operation's own name is checked.
     let (service, short) = (service.map_or("service", ServiceName::as_str), short?);
     let name = OperationName::new(&format!("{service}/{short}"))
@@ -59,8 +60,8 @@ fn operation(table: &Table<'_>, service: Option<&ServiceName>) -> Option<Operati
             table.problem("name", format!("`{short}` is not an operation's name"), Some(hint));
         })
         .ok();
-    let rule =
-        OperationRule { name: name?, effect: effect?, methods, path: path?.0, query, arguments, graphql };
+    let (name, effect, path) = (name?, effect?, path?.0);
+    let rule = OperationRule { name, effect, methods, path, query, arguments, graphql, labels };
     check_arguments(table, &rule);
     check_methods(table, &rule);
     Some(rule)

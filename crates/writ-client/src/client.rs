@@ -7,9 +7,10 @@ use http::HeaderValue;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use writ_control::api::{
-    self, ActionQuery, Agents, Approval, Approved, Checkpoint, Checks, LogQuery, LoggedOut, Login,
-    LoginBegun, LoginFinish, LoginState, Nothing, Operation, PolicyView, Reloaded, Revocation, Revoked,
-    SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, Sessions, Status, Story, Who, Whose,
+    self, ActionQuery, Agents, AnswerGiven, AnswerTaken, Approval, Approved, Checkpoint, Checks, LogQuery,
+    LoggedOut, Login, LoginBegun, LoginFinish, LoginState, Nothing, Operation, PolicyView, Questions,
+    Reloaded, Revocation, Revoked, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, Sessions,
+    Status, Story, Who, Whose,
 };
 use writ_core::{ActionId, Layout, Secret, SecretName, ServiceName};
 
@@ -77,6 +78,16 @@ impl Client {
     /// Trusts a digest that is held.
     pub async fn agent_approve(&self, ask: &Approval) -> Result<Approved, ClientError> {
         self.call(Operation::AgentApprove, ask).await
+    }
+
+    /// The actions that wait for somebody's approval.
+    pub async fn approval_list(&self) -> Result<Questions, ClientError> {
+        self.call(Operation::ApprovalList, &Nothing {}).await
+    }
+
+    /// Says yes or no to one.
+    pub async fn approval_answer(&self, ask: &AnswerGiven) -> Result<AnswerTaken, ClientError> {
+        self.call(Operation::ApprovalAnswer, ask).await
     }
 
     /// Reads the evidence.

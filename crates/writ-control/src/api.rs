@@ -10,6 +10,7 @@
 //! newer daemon. Times are RFC 3339 in UTC. No type here holds a secret's value.
 
 mod agent;
+mod approval;
 mod catalog;
 mod daemon;
 mod evidence;
@@ -19,6 +20,7 @@ mod run;
 mod time;
 
 pub use agent::{AgentRow, Agents, Approval, Approved};
+pub use approval::{AnswerGiven, AnswerTaken, QuestionRow, Questions};
 pub use catalog::{
     CredentialView, OperationView, PolicyText, PolicyView, Secrets, ServiceDetail, ServiceQuery, ServiceRow,
     Services,

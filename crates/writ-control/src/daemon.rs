@@ -9,9 +9,10 @@ use writ_gate::BoxFuture;
 
 use crate::access::Clearance;
 use crate::api::{
-    ActionQuery, Agents, Approval, Approved, Checkpoint, Checks, LogQuery, LoggedOut, Login, LoginBegun,
-    LoginFinish, LoginState, Nothing, PolicyView, Prepared, Reloaded, Revocation, Revoked, RunOpen,
-    RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, Sessions, Status, Story, Who,
+    ActionQuery, Agents, AnswerGiven, AnswerTaken, Approval, Approved, Checkpoint, Checks, LogQuery,
+    LoggedOut, Login, LoginBegun, LoginFinish, LoginState, Nothing, PolicyView, Prepared, Questions,
+    Reloaded, Revocation, Revoked, RunOpen, RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery,
+    Services, Sessions, Status, Story, Who,
 };
 use crate::fault::Fault;
 use crate::peer::Caller;
@@ -67,6 +68,10 @@ pub trait Daemon: Send + Sync + 'static {
     fn agent_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Agents>;
     /// Trusts a digest that is held for an agent.
     fn agent_approve<'a>(&'a self, by: &'a Clearance, ask: Approval) -> Answer<'a, Approved>;
+    /// The open questions: those that the caller may answer, and those of sessions within the scope.
+    fn approval_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Questions>;
+    /// Takes the caller's answer, if they are among those who are asked; the scope gives no right to answer.
+    fn approval_answer<'a>(&'a self, by: &'a Clearance, ask: AnswerGiven) -> Answer<'a, AnswerTaken>;
     /// Reads the evidence within the scope: events of the caller's own sessions only, unless the scope is all.
     fn log_query<'a>(&'a self, by: &'a Clearance, ask: LogQuery) -> Answer<'a, LeafStream>;
     /// The story of one action within the scope.

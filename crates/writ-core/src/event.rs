@@ -7,27 +7,32 @@
 
 mod part;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-pub use part::{Actor, Hop, HopKind, Key, Keys, Known, LeaseFate, Outcome, Request, Script};
+pub use part::{
+    Actor, Answer, Counted, Hop, HopKind, Key, Keys, Known, LeaseFate, Outcome, Request, Script, Terms,
+};
 
 use crate::assurance::Assurance;
 use crate::clock::Timestamp;
 use crate::grant::{ActsFor, Grants};
-use crate::id::{ActionId, ConnId, LeaseId, RunId, SessionId};
+use crate::id::{ActionId, ApprovalId, ConnId, LeaseId, RunId, SessionId};
 use crate::name::{AgentName, HumanId, OperationName, ServiceName};
+use crate::obligation::Label;
 use crate::process::Process;
 use crate::reason::Reason;
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])* $kind:literal $name:ident {
-        $($(#[doc = $fdoc:literal])* $(#[serde($serde:meta)])? $field:ident: $type:ty,)*
+        $($(#[doc = $fdoc:literal])* $(#[serde($($serde:meta),*)])? $field:ident: $type:ty,)*
     })*) => {
         $(
             $(#[doc = $doc])*
             #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
             #[serde(deny_unknown_fields)]
-            pub struct $name { $($(#[doc = $fdoc])* $(#[serde($serde)])? pub $field: $type,)* }
+            pub struct $name { $($(#[doc = $fdoc])* $(#[serde($($serde),*)])? pub $field: $type,)* }
 
             impl From<$name> for Event {
                 fn from(body: $name) -> Self {
@@ -311,6 +316,9 @@ events! {
         conn: ConnId,
         /// Both keys, if it got so far.
         keys: Option<Keys>,
+        /// The labels that its session had.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        labels: BTreeSet<Label>,
         /// The process.
         process: Process,
         /// Why.
@@ -339,8 +347,58 @@ events! {
         process: Process,
         /// What was asked.
         request: Request,
+        /// What was asked for beside both keys, and the labels. Absent if nothing was.
+        #[serde(default, skip_serializing_if = "Terms::is_none")]
+        terms: Terms,
         /// The way that led here.
         tool_path: Vec<Hop>,
+    }
+    /// An action waits for somebody's yes.
+    "approval.requested" ApprovalRequested {
+        /// The action that asked first.
+        action: ActionId,
+        /// Who acts, for whom.
+        actor: Actor,
+        /// The approval.
+        approval: ApprovalId,
+        /// Bytes of the body that would be sent.
+        body_bytes: u64,
+        /// SHA-256 of that body, hex.
+        body_sha256: String,
+        /// Until when it may be answered, and used.
+        expires_us: Timestamp,
+        /// What is asked for.
+        request: Request,
+        /// The policies that ask for it, each with what it asks for: `ID: approve owner, 10m`.
+        rules: Vec<String>,
+        /// SHA-256 over everything that is sent, hex: what is approved is this and nothing else.
+        seal: String,
+    }
+    /// Somebody said yes or no.
+    "approval.answered" ApprovalAnswered {
+        /// Who acts, for whom.
+        actor: Actor,
+        /// Yes or no.
+        answer: Answer,
+        /// The approval.
+        approval: ApprovalId,
+        /// Who said it.
+        by: HumanId,
+        /// The policies whose rules it counts for.
+        meets: Vec<String>,
+        /// Why, in their words.
+        note: Option<String>,
+        /// Whether nobody else needs to be asked.
+        settled: bool,
+    }
+    /// An approval can be answered or used no more. One that was used says so in the intent of the action.
+    "approval.closed" ApprovalClosed {
+        /// Who acts, for whom.
+        actor: Actor,
+        /// The approval.
+        approval: ApprovalId,
+        /// Why: `expired`, `session-ended`.
+        cause: String,
     }
     /// The closing fact of an intended action: its receipt.
     "action.closed" ActionClosed {
@@ -386,6 +444,9 @@ impl Event {
             Self::ActionRefused(e) => Some(&e.actor),
             Self::ActionIntended(e) => Some(&e.actor),
             Self::ActionClosed(e) => Some(&e.actor),
+            Self::ApprovalRequested(e) => Some(&e.actor),
+            Self::ApprovalAnswered(e) => Some(&e.actor),
+            Self::ApprovalClosed(e) => Some(&e.actor),
             Self::NodeStarted(_)
             | Self::NodeStopped(_)
             | Self::EvidenceDropped(_)
@@ -505,160 +566,4 @@ impl Leaf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-
-    fn actor() -> Value {
-        json!({"spiffe_id": format!("spiffe://example.org/agent/coder/run/{ID}"), "session": ID, "run": ID,
-               "human": "unix:ann", "agent": "coder"})
-    }
-
-    fn process() -> Value {
-        json!({"start_us": 5, "pid": 7, "exec_generation": 1})
-    }
-
-    fn decided(mut more: Value) -> Value {
-        let key = json!({"policies": ["b", "a"], "permitted": true});
-        let body = json!({
-            "action": ID, "actor": actor(), "assurance": "kernel", "conn": ID, "process": process(),
-            "keys": {"policy_digest": "00", "human": key, "agent": key},
-            "request": {"service": "forge", "path": "/a\u{7f}\u{1}\u{e9}\"\\", "operation": "forge/read",
-                "method": "GET", "host": "forge.test", "effect": "read", "arguments": {"z": "1\u{0}", "a": ["z", "\u{e9}"], "n": -7, "t": true}},
-            "tool_path": [{"name": "unix:ann", "kind": "human", "how": "observed"}],
-        });
-        if let (Some(more), Value::Object(body)) = (more.as_object_mut(), body) {
-            more.extend(body);
-        }
-        more
-    }
-
-    /// One body of every kind with every optional field present.
-    fn bodies() -> Vec<(&'static str, Value)> {
-        vec![
-            ("node.started", json!({"version": "1", "dangers": ["x"], "assurance": "kernel-lsm"})),
-            ("node.stopped", json!({"cut": 1})),
-            ("evidence.dropped", json!({"count": 3})),
-            ("evidence.recovered", json!({"replayed": 3, "cut": 1, "abandoned": 2})),
-            ("config.loaded", json!({"uid": 0, "policy_digest": "00", "config_digest": "11"})),
-            ("config.refused", json!({"uid": 0, "problems": 2})),
-            ("secret.set", json!({"uid": 0, "name": "token"})),
-            ("secret.removed", json!({"uid": 0, "name": "token"})),
-            (
-                "session.opened",
-                json!({"uid": 1, "script": {"sha256": "00", "path": "/x.py", "how": "inferred"}, "purpose": "p",
-                "process": process(), "login_uid": 1, "dangers": ["without_namespaces"],
-                "expires_us": 9, "exe_sha256": "00", "exe": "/bin/x", "audit_session": 4,
-                "assurance": "kernel", "actor": actor(), "acts_for": "starter", "display": "Ann",
-                "grants": [["forge:a:read"]], "groups": ["unix:dev"], "parents": [ID]}),
-            ),
-            (
-                "session.joined",
-                json!({"groups": ["x"], "expires_us": 9, "display": "Ann", "below": ID, "actor": actor()}),
-            ),
-            ("session.ended", json!({"cause": "exited", "actor": actor()})),
-            ("revocation.ordered", json!({"target": "human:unix:ann", "sessions": 1, "by": "uid:0"})),
-            (
-                "human.signed_in",
-                json!({"uid": 1, "human": "oidc:https://id.test#ann", "groups": ["x"], "display": "Ann",
-                "audit_session": 4, "amr": ["pwd"]}),
-            ),
-            ("human.signed_out", json!({"uid": 1, "human": "oidc:https://id.test#ann", "cause": "asked"})),
-            (
-                "human.signal",
-                json!({"jti": "1", "issuer": "https://id.test", "human": "oidc:https://id.test#ann",
-                "event": "session-revoked"}),
-            ),
-            (
-                "identity.issued",
-                json!({"serial": "01", "form": "jwt-svid", "expires_us": 9, "audience": ["x"], "actor": actor()}),
-            ),
-            ("identity.authority", json!({"state": "active", "generation": 2, "expires_us": 9})),
-            ("agent.pinned", json!({"uid": 0, "digest": "00", "agent": "coder"})),
-            (
-                "agent.refused",
-                json!({"uid": 1, "reason": "session.no_run", "process": process(), "exe": "/bin/x", "agent": "coder"}),
-            ),
-            (
-                "process.executed",
-                json!({"process": process(), "parent": 1, "exe": "/bin/x", "actor": actor()}),
-            ),
-            (
-                "connection.refused",
-                json!({"transport": "tcp", "reason": "session.no_run", "process": process(),
-                "destination": "x:1", "conn": ID, "actor": actor()}),
-            ),
-            ("action.refused", decided(json!({"reason": "policy.agent_not_permitted"}))),
-            ("action.intended", decided(json!({"observed": "policy.human_not_permitted"}))),
-            (
-                "action.closed",
-                json!({"status": 200, "service": "forge", "scrubbed": 0, "actor": actor(),
-                "reason": "gate.client_gone", "outcome": "completed", "operation": "forge/read", "lease": ID,
-                "lease_fate": "standing", "duration_us": 5, "bytes_up": 1, "bytes_down": 2, "action": ID}),
-            ),
-        ]
-    }
-
-    /// RFC 8785 for the values that leaves have: ASCII keys, whole numbers.
-    fn jcs(value: &Value) -> String {
-        match value {
-            Value::Object(map) => {
-                let mut keys: Vec<_> = map.iter().collect();
-                keys.sort_by(|a, b| a.0.cmp(b.0));
-                let fields: Vec<_> =
-                    keys.iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), jcs(v))).collect();
-                format!("{{{}}}", fields.join(","))
-            }
-            Value::Array(items) => {
-                format!("[{}]", items.iter().map(jcs).collect::<Vec<_>>().join(","))
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
-        }
-    }
-
-    fn leaf(kind: &str, body: &Value, version: u32) -> String {
-        json!({"v": version, "kind": kind, "seq": 3, "time_us": 4, "body": body}).to_string()
-    }
-
-    #[test]
-    fn every_event_is_written_in_its_sorted_form_and_reads_back() {
-        let bodies = bodies();
-        assert_eq!(bodies.iter().map(|b| b.0).collect::<Vec<_>>(), Event::KINDS, "a sample of every kind");
-        for (kind, body) in bodies {
-            let parsed = Leaf::decode(leaf(kind, &body, 1).as_bytes()).unwrap();
-            let encoded = parsed.encode().unwrap();
-            let value: Value = serde_json::from_slice(&encoded).unwrap();
-            assert_eq!(String::from_utf8(encoded.clone()).unwrap(), jcs(&value), "{kind}: field order");
-            assert_eq!(jcs(&value["body"]), jcs(&body), "{kind}: a field was lost, or the sample lacks one");
-            assert_eq!(Leaf::decode(&encoded).unwrap(), parsed);
-            assert_eq!(parsed.event.kind(), kind);
-        }
-    }
-
-    #[test]
-    fn what_was_written_before_groups_were_recorded_reads_back_and_stays_as_it_was() {
-        let body = json!({"expires_us": 9, "display": null, "below": ID, "actor": actor()});
-        let old = leaf("session.joined", &body, 1);
-        let parsed = Leaf::decode(old.as_bytes()).unwrap();
-        let canonical = jcs(&serde_json::from_str(&old).unwrap());
-        assert_eq!(String::from_utf8(parsed.encode().unwrap()).unwrap(), canonical);
-    }
-
-    #[test]
-    fn what_a_newer_version_wrote_is_refused() {
-        let body = json!({"cut": 1});
-        assert!(matches!(Leaf::decode(leaf("node.slept", &body, 1).as_bytes()), Err(LeafError::Kind(_))));
-        let newer = Leaf::decode(leaf("node.stopped", &body, 2).as_bytes());
-        assert!(matches!(newer, Err(LeafError::Version(2))));
-        let extra = json!({"cut": 1, "more": 1});
-        assert!(matches!(
-            Leaf::decode(leaf("node.stopped", &extra, 1).as_bytes()),
-            Err(LeafError::Malformed(_))
-        ));
-        for bytes in [&b""[..], b"{", b"[]", b"\xff", b"{\"v\":1}"] {
-            assert!(Leaf::decode(bytes).is_err());
-        }
-    }
-}
+mod tests;

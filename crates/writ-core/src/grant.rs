@@ -206,6 +206,7 @@ mod tests {
             query: BTreeMap::new(),
             arguments: BTreeMap::new(),
             graphql: None,
+            labels: std::collections::BTreeSet::new(),
         };
         let arguments = arguments.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
         Operation { rule: Arc::new(rule), arguments }

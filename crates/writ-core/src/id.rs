@@ -97,6 +97,10 @@ id! {
     /// One credential minted for one permit.
     LeaseId
 }
+id! {
+    /// One question whether an action may be done, put to people.
+    ApprovalId
+}
 
 /// What the kernel knows a run by: the low 64 of the 80 random bits of its [`RunId`], never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

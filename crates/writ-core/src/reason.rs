@@ -169,6 +169,24 @@ reasons! {
     "policy.error" PolicyError Local 403
         "the policy could not be evaluated"
         "run `writ policy check`";
+    "policy.limit_reached" LimitReached Agent 429
+        "this has been done as often as policy lets it be done for now"
+        "wait, or see the `@limit` or `@budget` of the policy that `writ why` names";
+    "policy.labels_full" LabelsFull Local 403
+        "the session can take no more labels"
+        "see the limits page; start a new session";
+    "approval.required" ApprovalRequired Agent 403
+        "policy lets this be done with somebody's approval only"
+        "see `writ approvals`";
+    "approval.denied" ApprovalDenied Agent 403
+        "somebody who was asked for approval said no"
+        "see `writ why` for who and why";
+    "approval.pending" ApprovalPending Agent 503
+        "nobody has approved this yet"
+        "see `writ approvals`; the same request goes on once it is approved";
+    "approval.expired" ApprovalExpired Agent 403
+        "nobody approved this in time"
+        "ask again while an approver is there, see `writ approvals`";
     "evidence.unavailable" EvidenceUnavailable Local 503
         "the action cannot be recorded, so it is refused"
         "free disk space or repair the log: `writ verify`";

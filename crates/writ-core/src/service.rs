@@ -2,7 +2,7 @@
 //!
 //! Parsing a service file and matching a request is `writ-catalog`'s; dialling and placing is `writ-proxy`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::argument::{ArgumentRule, ArgumentSource, Arguments};
 use crate::mode::Mode;
 use crate::name::{AgentName, HostName, OperationName, SecretName, ServiceName};
+use crate::obligation::Label;
 use crate::spiffe::SpiffeId;
 
 /// A named upstream.
@@ -215,6 +216,8 @@ pub struct OperationRule {
     pub arguments: BTreeMap<String, ArgumentRule>,
     /// The GraphQL root field that it is; the path is then shared with other operations.
     pub graphql: Option<RootField>,
+    /// What a session that does it acquires.
+    pub labels: BTreeSet<Label>,
 }
 
 impl OperationRule {

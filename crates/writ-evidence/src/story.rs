@@ -235,6 +235,7 @@ mod tests {
             reason: Reason::HumanNotPermitted,
             request: Some(intent.request),
             tool_path: intent.tool_path,
+            labels: std::collections::BTreeSet::new(),
         };
         assert_eq!(
             why(&[leaf(refused)]),

@@ -1,21 +1,24 @@
 //! The gate: the order of the five steps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use writ_core::event::{ActionIntended, ActionRefused, ConnectionRefused, Keys, Request};
-use writ_core::service::{RequestHead, Selection};
+use writ_core::event::{ActionIntended, ActionRefused, ConnectionRefused, Keys, Request, Terms};
+use writ_core::service::RequestHead;
 use writ_core::{
-    ActionId, ActsFor, Clock, HostName, IdSource, LeaseId, Operation, Reason, Service, Timestamp,
+    ActionId, ActsFor, Clock, HostName, IdSource, Label, LeaseId, Operation, Reason, Service, Timestamp,
 };
 
+use crate::approval::Approve;
 use crate::conn::{Admitted, Conn, OpenAction};
 use crate::exchange::{Ended, Exchange};
 use crate::marks::Marks;
 use crate::permit::Permit;
-use crate::port::{Catalog, Decide, Identify, Mint, Record};
+use crate::port::{BoxFuture, Catalog, Decide, Identify, Mint, Record};
 use crate::recorded;
 use crate::session::Session;
+use crate::terms::Agreed;
 
 /// Everything the gate asks.
 #[derive(Clone)]
@@ -28,6 +31,8 @@ pub struct Ports {
     pub decide: Arc<dyn Decide>,
     /// The credential.
     pub mint: Arc<dyn Mint>,
+    /// The people who say yes or no.
+    pub approve: Arc<dyn Approve>,
     /// The evidence.
     pub record: Arc<dyn Record>,
     /// Time.
@@ -43,7 +48,6 @@ pub struct Gate {
 }
 
 /// A request as the agent made it.
-#[derive(Debug)]
 pub struct Asked<'a> {
     /// The one host that all names of the request agree on.
     pub host: &'a HostName,
@@ -51,32 +55,25 @@ pub struct Asked<'a> {
     pub head: RequestHead<'a>,
     /// What it carries that tells for which caller.
     pub marks: Marks<'a>,
-    /// What [`Gate::select`] gave for this head.
-    pub selected: Selected,
     /// Its body.
-    pub body: Body<'a>,
+    pub body: &'a mut dyn Body,
 }
 
-/// What the head of a request leads to. Chosen once: what is decided is this, whatever changed while the body was read.
-#[derive(Debug)]
-pub struct Selected(Result<Selection, Reason>);
+/// The body of a request, as the gate may ask for it.
+pub trait Body: Send {
+    /// All of it, just as it is sent on afterwards, or why it cannot be read. Asked for only if the operation, its
+    /// arguments or an approval need it; what is not asked for is not held. May be asked for twice.
+    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>>;
+}
 
-impl Selected {
-    /// Whether the request's body must be read before it is decided.
-    pub fn reads_body(&self) -> bool {
-        self.0.as_ref().is_ok_and(|selection| selection.reads_body)
+/// The body of what has none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoBody;
+
+impl Body for NoBody {
+    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>> {
+        Box::pin(std::future::ready(Ok(&[][..])))
     }
-}
-
-/// The body of a request, as the gate is told it.
-#[derive(Debug, Clone, Copy)]
-pub enum Body<'a> {
-    /// Not looked at: it goes to the service as it comes.
-    Unread,
-    /// All of it.
-    Read(&'a [u8]),
-    /// It could not be read, for this reason.
-    Lost(Reason),
 }
 
 /// A negative decision. It is already recorded.
@@ -89,15 +86,17 @@ pub struct Refusal {
 }
 
 /// What is known of an action while it is decided.
-struct Draft<'a> {
-    id: ActionId,
-    admitted: &'a Arc<Admitted>,
+pub(crate) struct Draft<'a> {
+    pub(crate) id: ActionId,
+    pub(crate) admitted: &'a Arc<Admitted>,
     /// Who acts: the connection's session until a caller's is known.
-    session: Arc<Session>,
-    request: Option<Request>,
-    keys: Option<Keys>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) request: Option<Request>,
+    pub(crate) keys: Option<Keys>,
     /// For what it would have been refused, had it not been observed only.
-    observed: Option<Reason>,
+    pub(crate) observed: Option<Reason>,
+    /// The labels that it is decided with.
+    pub(crate) labels: BTreeSet<Label>,
 }
 
 impl Gate {
@@ -143,11 +142,6 @@ impl Gate {
         Refusal { reason, action: None }
     }
 
-    /// Which operations the head of a request on this connection leads to. Refuses nothing yet.
-    pub fn select(&self, admitted: &Admitted, host: &HostName, head: &RequestHead<'_>) -> Selected {
-        Selected(self.ports.catalog.select(&admitted.service, host, head))
-    }
-
     /// Decides one action on an admitted connection.
     ///
     /// On success its intent is durable and its credential minted; the [`Exchange`] must be finished, and writes an
@@ -155,7 +149,15 @@ impl Gate {
     pub async fn action(&self, admitted: &Arc<Admitted>, asked: Asked<'_>) -> Result<Exchange, Refusal> {
         let id = ActionId::new(self.now(), &*self.ports.ids);
         let session = Arc::clone(&admitted.session);
-        let mut draft = Draft { id, admitted, session, request: None, keys: None, observed: None };
+        let mut draft = Draft {
+            id,
+            admitted,
+            session,
+            request: None,
+            keys: None,
+            observed: None,
+            labels: BTreeSet::new(),
+        };
         match self.try_action(&mut draft, asked).await {
             Ok(exchange) => Ok(exchange),
             Err(Stop::Unrecorded(reason)) => {
@@ -166,35 +168,18 @@ impl Gate {
         }
     }
 
-    async fn try_action(&self, draft: &mut Draft<'_>, asked: Asked<'_>) -> Result<Exchange, Stop> {
+    async fn try_action(&self, draft: &mut Draft<'_>, mut asked: Asked<'_>) -> Result<Exchange, Stop> {
         let admitted = draft.admitted;
         self.alive(&admitted.session)?;
         if admitted.session.facts().delegation.acts_for == ActsFor::Caller {
             draft.session = self.ports.identify.acting(&admitted.session, &asked.marks)?;
             self.alive(&draft.session)?;
         }
-        let (session, service) = (&Arc::clone(&draft.session), &admitted.service);
-        let selection = asked.selected.0?;
-        draft.request =
-            selection.only().map(|operation| request(service, operation, asked.host, &asked.head));
-        let body = match asked.body {
-            Body::Unread => None,
-            Body::Read(bytes) => Some(bytes),
-            Body::Lost(reason) => return Err(reason.into()),
-        };
-        let operation = self.ports.catalog.operation(selection, &asked.head, body)?;
-        draft.request = Some(request(service, &operation, asked.host, &asked.head));
-        let verdict = self.ports.decide.decide(session, service, &operation);
-        draft.keys = Some(verdict.keys.clone());
-        draft.observed = verdict.observed();
-        if !verdict.permits() && draft.observed.is_none() {
-            return Err(verdict.refusal().into());
-        }
-        if !session.facts().delegation.grants.cover(&operation) {
-            return Err(Reason::NotGranted.into());
-        }
+        let operation = self.operation(draft, &mut asked).await?;
         let open = OpenAction::enter(admitted).ok_or(Reason::Busy)?;
-        let Some(intent) = intent(draft) else { return Err(Reason::PolicyError.into()) };
+        let Agreed { keys, terms } = Box::pin(self.agree(draft, &operation, &mut asked)).await?;
+        let (session, service) = (&Arc::clone(&draft.session), &admitted.service);
+        let Some(intent) = intent(draft, terms) else { return Err(Reason::PolicyError.into()) };
         // The intent may yet reach the disk after an error; recovery then closes it as abandoned.
         let ticket = self.ports.record.intent(intent).await.map_err(|_| Reason::EvidenceUnavailable)?;
         // Crash here: the intent is durable, no credential exists; recovery records "abandoned".
@@ -203,7 +188,7 @@ impl Gate {
             session: Arc::clone(session),
             service: Arc::clone(service),
             operation,
-            keys: verdict.keys,
+            keys,
             observed: draft.observed,
         };
         let mut exchange = Exchange::new(self.ports.clone(), permit, ticket, open);
@@ -227,7 +212,20 @@ impl Gate {
         }
     }
 
-    fn alive(&self, session: &Session) -> Result<(), Reason> {
+    /// The operation that is asked for. Its rules are chosen by the head once: what is decided is this, whatever changes
+    /// while the body is read.
+    async fn operation(&self, draft: &mut Draft<'_>, asked: &mut Asked<'_>) -> Result<Operation, Reason> {
+        let (catalog, service) = (&self.ports.catalog, &draft.admitted.service);
+        let selection = catalog.select(service, asked.host, &asked.head)?;
+        let known = selection.only();
+        draft.request = known.map(|operation| request(service, operation, asked.host, &asked.head));
+        let body = if selection.reads_body { Some(asked.body.read().await?) } else { None };
+        let operation = catalog.operation(selection, &asked.head, body)?;
+        draft.request = Some(request(service, &operation, asked.host, &asked.head));
+        Ok(operation)
+    }
+
+    pub(crate) fn alive(&self, session: &Session) -> Result<(), Reason> {
         match session.cause() {
             Some(cause) => Err(cause.reason()),
             None if self.now() >= session.expires() => Err(Reason::SessionExpired),
@@ -235,7 +233,7 @@ impl Gate {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.ports.clock.now()
     }
 
@@ -252,7 +250,7 @@ impl Gate {
     }
 
     fn refuse_action(&self, draft: Draft<'_>, reason: Reason) {
-        let Draft { id, admitted, session, request, keys, .. } = draft;
+        let Draft { id, admitted, session, request, keys, labels, .. } = draft;
         let conn = &admitted.conn;
         let event = ActionRefused {
             action: id,
@@ -260,6 +258,7 @@ impl Gate {
             assurance: session.facts().assurance,
             conn: conn.id,
             keys,
+            labels,
             process: conn.process.clone(),
             reason,
             request,
@@ -296,7 +295,7 @@ fn request(service: &Service, operation: &Operation, host: &HostName, head: &Req
     }
 }
 
-fn intent(draft: &Draft<'_>) -> Option<ActionIntended> {
+fn intent(draft: &Draft<'_>, terms: Terms) -> Option<ActionIntended> {
     let Draft { admitted, session, .. } = draft;
     let conn = &admitted.conn;
     Some(ActionIntended {
@@ -308,6 +307,7 @@ fn intent(draft: &Draft<'_>) -> Option<ActionIntended> {
         observed: draft.observed,
         process: conn.process.clone(),
         request: draft.request.clone()?,
+        terms,
         tool_path: session.tool_path(&conn.exec),
     })
 }

@@ -13,26 +13,31 @@
 //! receipt for every admitted or refused action (I3); what is missing to decide means no (I8).
 #![forbid(unsafe_code)]
 
+mod approval;
 mod callers;
 mod conn;
 mod exchange;
 mod gate;
+mod ledger;
 pub mod limits;
 mod marks;
 mod permit;
 mod port;
 mod recorded;
 mod session;
+mod terms;
 
+pub use approval::{Approve, Nobody, Wanted};
 pub use callers::{Behind, Caller, Callers, Join, Joined, Served, Vouch};
 pub use conn::{Admitted, Conn, Destination};
 pub use exchange::{Ended, Exchange, abandoned};
-pub use gate::{Asked, Body, Gate, Ports, Refusal, Selected};
+pub use gate::{Asked, Body, Gate, NoBody, Ports, Refusal};
+pub use ledger::{Facts, Ledger, Standing};
 pub use marks::{Handle, Marks, TraceId};
 pub use permit::{Lease, Permit};
 pub use port::{
-    BoxFuture, Catalog, Credential, Decide, Handoff, Identify, Mint, MintError, Minted, Record, RecordError,
-    Ticket, Verdict,
+    BoxFuture, Catalog, Credential, Decide, Handoff, Identify, Mint, MintError, Minted, Moment, Owed, Record,
+    RecordError, Ticket, Verdict,
 };
 /// Whether arguments on record are surely all that the request had.
 pub fn is_whole(recorded: &writ_core::Arguments) -> bool {

@@ -52,6 +52,22 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const ARGUMENTS_MAX: usize = 32;
 /// Texts in an argument that is a set of them.
 pub const ARGUMENT_STRINGS_MAX: usize = 256;
+/// Labels of one session.
+pub const LABELS_MAX: usize = 64;
+/// Limits and budgets that one session is counted against.
+pub const LEDGER_COUNTERS_MAX: usize = 1_024;
+/// Approvals of one session that hold for the rest of it.
+pub const STANDING_APPROVALS_MAX: usize = 256;
+/// An action waits this long on the wire for its approval; the same request may come again for as long as its policy says.
+pub const APPROVAL_WAIT: Duration = Duration::from_mins(5);
+/// Approvals that are asked for at once.
+pub const APPROVALS_MAX: usize = 1_024;
+/// Of these, for one session: one agent cannot bury the question of another.
+pub const APPROVALS_PER_SESSION_MAX: usize = 16;
+/// What an approver is shown of a body.
+pub const APPROVAL_PREVIEW_BYTES_MAX: usize = 4 * 1024;
+/// How often one action is decided again because its session changed meanwhile.
+pub const DECISIONS_PER_ACTION_MAX: usize = 8;
 /// Tokens of a GraphQL document.
 pub const GRAPHQL_TOKENS_MAX: usize = 10_000;
 /// Selections and values within each other in a GraphQL document.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use writ_core::event::{ActionIntended, Event, Key, Keys, LeaseFate};
 use writ_core::service::{RequestHead, Selection};
-use writ_core::{ActsFor, HostName, Mode, Operation, Placement, Reason, RunTag, Secret, Service};
+use writ_core::{
+    ActsFor, HostName, Mode, Obligation, Operation, Placement, Reason, RunTag, Secret, Service, Timestamp,
+};
 
 use crate::conn::{Conn, Destination};
 use crate::marks::Marks;
@@ -72,8 +74,32 @@ pub trait Catalog: Send + Sync {
 pub trait Decide: Send + Sync {
     /// May this session open a connection to the service at all? True if some operation could be permitted.
     fn reach(&self, session: &Session, service: &Service) -> Verdict;
-    /// May this session do this operation?
-    fn decide(&self, session: &Session, service: &Service, operation: &Operation) -> Verdict;
+    /// May this session do this operation, at this moment?
+    fn decide(
+        &self,
+        session: &Session,
+        service: &Service,
+        operation: &Operation,
+        moment: &Moment<'_>,
+    ) -> Verdict;
+}
+
+/// When and by which way something is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Moment<'a> {
+    /// When.
+    pub at: Timestamp,
+    /// The programs that led to it, as paths, eldest first.
+    pub programs: &'a [String],
+}
+
+/// An obligation with the policy that has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owed {
+    /// The policy's id.
+    pub policy: String,
+    /// What it asks for.
+    pub obligation: Obligation,
 }
 
 /// What policy said. The gate, not the engine, draws the conclusion.
@@ -83,6 +109,8 @@ pub struct Verdict {
     pub keys: Keys,
     /// Why not, when a key did not turn. The gate refuses if this is set *or* a key is not permitted.
     pub reason: Option<Reason>,
+    /// What is owed if both keys turned: each must be met, or it is a refusal after all.
+    pub owed: Vec<Owed>,
     /// Whether a refusal is to be obeyed. What is observed is done in spite of it, and recorded as such.
     pub mode: Mode,
 }
@@ -91,6 +119,11 @@ impl Verdict {
     /// Whether both keys turned.
     pub fn permits(&self) -> bool {
         self.reason.is_none() && self.keys.agent.permitted && self.keys.human.permitted
+    }
+
+    /// Whether somebody must approve it first.
+    pub fn asks(&self) -> bool {
+        self.owed.iter().any(|owed| matches!(owed.obligation, Obligation::Approve(_)))
     }
 
     /// Whether a connection may be opened at all. For whom a session of callers acts is known with the request only, so

@@ -1,7 +1,7 @@
 //! Sessions: run, human, purpose and time limit bound together.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use writ_core::{
     ActsFor, AgentName, Assurance, Grants, HumanId, Reason, RunId, SessionId, SpiffeId, Timestamp,
 };
 
+use crate::ledger::Ledger;
 use crate::recorded;
 
 /// The accountable person, as the kernel or an issuer proved it.
@@ -135,18 +136,29 @@ pub struct Session {
     expires: AtomicU64,
     cause: OnceLock<Cause>,
     token: CancellationToken,
+    ledger: Arc<Ledger>,
 }
 
 impl Session {
-    /// A session that begins now.
+    /// A session that begins now, with a ledger of its own.
     pub fn new(facts: SessionFacts) -> Self {
+        Self::sharing(facts, Arc::default())
+    }
+
+    /// A session that shares the ledger of those that led to it.
+    pub fn sharing(facts: SessionFacts, ledger: Arc<Ledger>) -> Self {
         let expires = AtomicU64::new(facts.expires.micros());
-        Self { facts, expires, cause: OnceLock::new(), token: CancellationToken::new() }
+        Self { facts, expires, cause: OnceLock::new(), token: CancellationToken::new(), ledger }
     }
 
     /// The facts.
     pub fn facts(&self) -> &SessionFacts {
         &self.facts
+    }
+
+    /// What it did, as far as decisions depend on it.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// When it ends at the latest.

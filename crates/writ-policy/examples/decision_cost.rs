@@ -14,7 +14,7 @@ use std::time::Duration;
 use cedar_policy::{Authorizer, Context, Decision, Entities, Entity, Request};
 use writ_core::service::{OperationRule, PathSegment, PathTemplate, Upstream};
 use writ_core::{Assurance, Effect, Operation, Protocol, RunId, Service, SessionId, Timestamp, TrustDomain};
-use writ_gate::{Decide, Delegation, Human, Session, SessionFacts};
+use writ_gate::{Decide, Delegation, Human, Moment, Session, SessionFacts};
 use writ_policy::{Engine, PolicySet};
 
 const SERVICES: usize = 20;
@@ -43,10 +43,11 @@ fn row(policies: usize) {
         Operation { rule: Arc::clone(rule), arguments: BTreeMap::from(arguments) }
     };
     let (scope, condition) = (ask(0), ask(1));
-    let (verdict, first) = timed(|| engine.decide(&session, forge, &scope));
+    let (verdict, first) = timed(|| engine.decide(&session, forge, &scope, &Moment::default()));
     assert!(verdict.permits(), "{verdict:?}");
-    let scope = each(200_000, || engine.decide(&session, forge, &scope).permits());
-    let condition = each(100_000, || engine.decide(&session, forge, &condition).permits());
+    let scope = each(200_000, || engine.decide(&session, forge, &scope, &Moment::default()).permits());
+    let condition =
+        each(100_000, || engine.decide(&session, forge, &condition, &Moment::default()).permits());
     let reach = each(200_000, || engine.reach(&session, forge).permits());
     let plain = plain(&text, if policies > 1_000 { 20 } else { 2_000 });
     println!(
@@ -123,6 +124,7 @@ fn service(number: usize) -> Arc<Service> {
             query: BTreeMap::new(),
             arguments: BTreeMap::new(),
             graphql: None,
+            labels: std::collections::BTreeSet::new(),
         };
         Arc::new(rule)
     };

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use writ_core::argument::ArgumentKind;
 use writ_core::{AgentName, Argument, Arguments, Assurance, HumanId, Operation, OperationName, Service};
-use writ_gate::{Decide, Verdict};
+use writ_gate::{Decide, Moment, Verdict};
 
 use crate::engine::Engine;
-use crate::question::{self, Circumstances};
+use crate::question::{self, Circumstances, Past};
 use crate::schema::Shape;
 use crate::set::{Known, PolicySet};
 use crate::words::{is_group, nearest};
@@ -79,10 +79,11 @@ pub fn can(
         purpose: who.purpose.clone(),
         assurance: Assurance::Kernel,
         parents: Vec::new(),
+        past: Past::default(),
     };
     let operation = Operation { rule: Arc::clone(rule), arguments };
     let session = question::session(&actor, circumstances);
-    Ok(Engine::new(Arc::clone(set)).decide(&session, service, &operation))
+    Ok(Engine::new(Arc::clone(set)).decide(&session, service, &operation, &Moment::default()))
 }
 
 pub(crate) fn known<'s>(set: &'s PolicySet, name: &OperationName) -> Result<&'s Known, Misasked> {

@@ -1,13 +1,13 @@
 //! Deciding: both keys, from the set in force.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cedar_policy::{Context, EntityUid, Request, RestrictedExpression};
 use writ_core::event::{Key, Keys};
-use writ_core::{AgentName, Argument, Mode, Operation, Reason, Service};
-use writ_gate::{Decide, Parent, Session, Verdict};
+use writ_core::{AgentName, Argument, Effect, Mode, Operation, Reason, Service};
+use writ_gate::{Decide, Moment, Parent, Session, Verdict};
 
 use crate::schema::entity;
 use crate::set::{Known, PolicySet};
@@ -60,16 +60,30 @@ impl Decide for Engine {
         Verdict { mode: current.mode(session, service), ..verdict }
     }
 
-    fn decide(&self, session: &Session, service: &Service, operation: &Operation) -> Verdict {
+    fn decide(
+        &self,
+        session: &Session,
+        service: &Service,
+        operation: &Operation,
+        moment: &Moment<'_>,
+    ) -> Verdict {
         let current = self.current.load();
-        let verdict = current.decide(session, service, operation);
+        let verdict = current.decide((session, moment), service, operation);
         Verdict { mode: current.mode(session, service), ..verdict }
     }
+}
+
+/// One key, and whose obligations are owed if both turned.
+struct Turned {
+    key: Key,
+    turn: Turn,
+    binding: Vec<Arc<str>>,
 }
 
 /// One question, as both keys are asked it.
 struct Asked<'a> {
     session: &'a Session,
+    moment: &'a Moment<'a>,
     operation: &'a Operation,
     known: &'a Known,
     resource: &'a EntityUid,
@@ -82,7 +96,12 @@ impl Snapshot {
         if self.observed.contains(&session.facts().agent) { Mode::Observe } else { service.mode }
     }
 
-    fn decide(&self, session: &Session, service: &Service, operation: &Operation) -> Verdict {
+    fn decide(
+        &self,
+        (session, moment): (&Session, &Moment<'_>),
+        service: &Service,
+        operation: &Operation,
+    ) -> Verdict {
         let Some((known, resource)) = self.set.known(service, operation) else {
             return self.unknown(operation);
         };
@@ -94,12 +113,17 @@ impl Snapshot {
         else {
             return self.failed();
         };
-        let asked = Asked { session, operation, known, resource, human: &human };
+        let asked = Asked { session, moment, operation, known, resource, human: &human };
         let needs_context = agent_slice.is_conditional() || human_slice.is_conditional();
         let context = if needs_context { self.context(&asked) } else { None };
-        let (agent_key, agent_turn) = self.key(&asked, &agent.principal, agent_slice, context.as_ref());
-        let (human_key, human_turn) = self.key(&asked, &human.principal, human_slice, context.as_ref());
-        self.verdict(agent_key, human_key, reason(agent_turn, human_turn))
+        let agent = self.key(&asked, &agent.principal, agent_slice, context.as_ref());
+        let human = self.key(&asked, &human.principal, human_slice, context.as_ref());
+        let why_not = reason(agent.turn, human.turn);
+        let owed = match why_not {
+            None => self.set.owed(agent.binding.iter().chain(&human.binding)),
+            Some(_) => Vec::new(),
+        };
+        Verdict { owed, ..self.verdict(agent.key, human.key, why_not) }
     }
 
     /// Asks one key. Conditions that cannot be asked, because there is no context or no request, make it fail.
@@ -109,9 +133,10 @@ impl Snapshot {
         principal: &EntityUid,
         slice: &Slice,
         context: Option<&Context>,
-    ) -> (Key, Turn) {
+    ) -> Turned {
         if !slice.is_conditional() {
-            return slice.settled();
+            let (key, turn) = slice.settled();
+            return Turned { key, turn, binding: slice.binding().cloned().collect() };
         }
         let request = context.and_then(|context| {
             let (action, resource) = (asked.known.action.clone(), asked.resource.clone());
@@ -124,9 +149,10 @@ impl Snapshot {
                 for (policy, _) in &answer.failed {
                     tracing::warn!(target: "writ::policy", %policy, "policy could not be evaluated");
                 }
-                answer.key()
+                let (key, turn) = answer.key();
+                Turned { key, turn, binding: answer.binding().cloned().collect() }
             }
-            _ => (no_key(), Turn::Failed),
+            _ => Turned { key: no_key(), turn: Turn::Failed, binding: Vec::new() },
         }
     }
 
@@ -139,12 +165,20 @@ impl Snapshot {
         let led = |parent: &Parent| {
             RestrictedExpression::new_entity_uid(entity(&self.set.types.agent, parent.agent.as_str()))
         };
+        let known = asked.session.ledger().facts(asked.moment.at);
+        let age = asked.moment.at.micros().saturating_sub(facts.opened.micros()) / 1_000_000;
+        let approved = known.approved.iter().map(|operation| text(operation.as_str()));
+        let labels = known.labels.iter().map(|label| text(label.as_str()));
         let session = RestrictedExpression::new_record([
+            ("age".to_owned(), long(age)),
             ("agent".to_owned(), RestrictedExpression::new_entity_uid(agent)),
+            ("approved".to_owned(), RestrictedExpression::new_set(approved)),
             ("assurance".to_owned(), text(facts.assurance.as_str())),
             ("chain".to_owned(), RestrictedExpression::new_set(parents.iter().map(led))),
+            ("done".to_owned(), done(&known.done)?),
             ("human".to_owned(), RestrictedExpression::new_entity_uid(asked.human.principal.clone())),
             ("id".to_owned(), text(&facts.id.to_string())),
+            ("labels".to_owned(), RestrictedExpression::new_set(labels)),
             ("purpose".to_owned(), text(&facts.purpose)),
             (
                 "runs".to_owned(),
@@ -153,7 +187,12 @@ impl Snapshot {
         ]);
         let arguments = asked.operation.arguments.iter().map(|(name, value)| (name.clone(), cedar(value)));
         let args = RestrictedExpression::new_record(arguments);
-        Context::from_pairs([("args".to_owned(), args.ok()?), ("session".to_owned(), session.ok()?)]).ok()
+        let programs = asked.moment.programs.iter().map(|path| text(path));
+        let path = [("programs".to_owned(), RestrictedExpression::new_set(programs))];
+        let path = RestrictedExpression::new_record(path);
+        let parts = [("args", args), ("path", path), ("session", session)];
+        let parts = parts.map(|(name, part)| part.map(|part| (name.to_owned(), part)));
+        Context::from_pairs(parts.into_iter().collect::<Result<Vec<_>, _>>().ok()?).ok()
     }
 
     /// Whether some operation could be permitted. Conditions count as fulfilled, so this never says no to a service
@@ -200,9 +239,26 @@ impl Snapshot {
         Verdict {
             keys: Keys { agent, human, policy_digest: self.set.digest.clone() },
             reason,
+            owed: Vec::new(),
             mode: Mode::Enforce,
         }
     }
+}
+
+fn long(number: u64) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// What a session did, by effect and window.
+fn done(counts: &BTreeMap<Effect, [u64; 3]>) -> Option<RestrictedExpression> {
+    let count = |effect: Effect| {
+        let [minute, hour, day] = counts.get(&effect).copied().unwrap_or_default();
+        let windows = [("minute", minute), ("hour", hour), ("day", day)];
+        let windows = windows.map(|(name, number)| (name.to_owned(), long(number)));
+        Some((effect.as_str().to_owned(), RestrictedExpression::new_record(windows).ok()?))
+    };
+    let counts: Option<Vec<_>> = Effect::ALL.into_iter().map(count).collect();
+    RestrictedExpression::new_record(counts?).ok()
 }
 
 /// The argument as Cedar has it.

@@ -16,7 +16,7 @@ use writ_gate::Verdict;
 /// let key = |permitted, policy: &str| Key { permitted, policies: vec![policy.to_owned()] };
 /// let keys = Keys { agent: key(true, "a"), human: key(true, "b"), policy_digest: String::new() };
 /// assert_eq!(
-///     writ_policy::explain(&Verdict { keys, reason: None, mode: Mode::Enforce }),
+///     writ_policy::explain(&Verdict { keys, reason: None, owed: Vec::new(), mode: Mode::Enforce }),
 ///     "Permitted. The agent may, by policy `a`. The human may, by policy `b`."
 /// );
 /// ```
@@ -24,7 +24,11 @@ pub fn explain(verdict: &Verdict) -> String {
     let keys = &verdict.keys;
     if verdict.permits() {
         let (agent, human) = (by(&keys.agent), by(&keys.human));
-        return format!("Permitted. The agent may, {agent}. The human may, {human}.");
+        let mut text = format!("Permitted. The agent may, {agent}. The human may, {human}.");
+        for owed in &verdict.owed {
+            write!(text, " It owes `{}`, by policy `{}`.", owed.obligation, owed.policy).unwrap_or_default();
+        }
+        return text;
     }
     let reason = verdict.refusal();
     let mut text = format!("Refused, because {} ({}).", reason.public_text(), reason.code());

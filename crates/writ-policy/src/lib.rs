@@ -21,6 +21,7 @@ mod listing;
 mod load;
 mod place;
 mod question;
+mod reads;
 mod replay;
 mod sample;
 mod schema;

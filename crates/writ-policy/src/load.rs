@@ -7,24 +7,27 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use cedar_policy::{
-    Authorizer, Entities, Policy, PolicyId, Schema, ValidationMode, ValidationWarning, Validator,
+    Authorizer, Effect, Entities, Policy, PolicyId, Schema, ValidationMode, ValidationWarning, Validator,
 };
+use writ_core::argument::ArgumentKind;
 use writ_core::config::{Place, Problem, Problems};
-use writ_core::{Service, ServiceName};
+use writ_core::obligation::{Approve, Approver};
+use writ_core::{Obligation, Service, ServiceName};
 use writ_gate::limits::POLICY_ID_BYTES_MAX;
 
 use crate::index::Index;
 use crate::place::{Source, offset, said};
-use crate::schema::{self, Shapes, Types};
+use crate::schema::{self, Shape, Shapes, Types};
 use crate::set::{Known, PolicySet};
 use crate::slice::{Rule, Shared};
-use crate::words::Words;
+use crate::words::{Words, is_group, nearest};
 
 /// A policy with where it stands.
 struct Placed {
     policy: Policy,
     source: usize,
     start: usize,
+    obligations: Vec<Obligation>,
 }
 
 /// Problems as they are found, in any order.
@@ -61,13 +64,15 @@ pub(crate) fn load(files: &[(PathBuf, String)], services: &[Arc<Service>]) -> Re
     let mut found = Found::default();
     let sources = sources(files);
     let placed = parse(&sources, &mut found);
-    let placed = name(placed, &sources, &mut found);
+    let mut placed = name(placed, &sources, &mut found);
+    oblige(&mut placed, &sources, &shapes, &mut found);
     let words = Words { types: &types, shapes: &shapes, services: &names };
     let warnings = validate(&placed, &sources, (schema, words), &mut found);
     for problem in found.into_sorted() {
         problems.push(problem.place, problem.what, problem.hint);
     }
-    let rules = problems.or(placed.into_iter().map(|placed| Rule::new(placed.policy)).collect())?;
+    let rules = placed.into_iter().map(|placed| Rule::new(placed.policy, placed.obligations));
+    let rules = problems.or(rules.collect())?;
     Ok(assemble(rules, shapes, (types, actions, text), (names, warnings)))
 }
 
@@ -88,7 +93,9 @@ fn assemble(
     let operations = shapes.into_iter().enumerate().map(operation).collect();
     let services =
         names.into_iter().map(|name| (name.clone(), schema::entity(&types.service, name.as_str())));
+    let obliging = rules.iter().filter(|rule| !rule.obligations.is_empty());
     PolicySet {
+        obligations: obliging.map(|rule| (Arc::clone(&rule.id), rule.obligations.clone())).collect(),
         services: services.collect(),
         digest: set_digest(&schema, &rules),
         authorizer: Authorizer::new(),
@@ -145,6 +152,7 @@ fn parse(sources: &[Source], found: &mut Found) -> Vec<Placed> {
             start: policy.as_ref().loc().map_or(0, |loc| loc.span.offset()),
             policy: policy.clone(),
             source: number,
+            obligations: Vec::new(),
         };
         let mut placed: Vec<Placed> = set.policies().map(place).collect();
         placed.sort_by_key(|placed| placed.start);
@@ -182,6 +190,62 @@ fn name(placed: Vec<Placed>, sources: &[Source], found: &mut Found) -> Vec<Place
         named.push(placed);
     }
     named
+}
+
+/// Reads the annotations. One that is not known is refused: it could be meant to bind.
+fn oblige(placed: &mut [Placed], sources: &[Source], shapes: &Shapes, found: &mut Found) {
+    for placed in placed {
+        let Some(source) = sources.get(placed.source) else { continue };
+        let annotations = placed.policy.annotations().map(|(name, text)| (name.to_owned(), text.to_owned()));
+        for (name, text) in annotations.collect::<Vec<_>>() {
+            match obligation(&name, &text, placed.policy.effect(), shapes) {
+                Ok(obligation) => placed.obligations.extend(obligation),
+                Err((what, hint)) => {
+                    found.push(source.find(placed.start, &format!("@{name}")), what, hint);
+                }
+            }
+        }
+        placed.obligations.sort();
+    }
+}
+
+fn obligation(
+    name: &str,
+    text: &str,
+    effect: Effect,
+    shapes: &Shapes,
+) -> Result<Option<Obligation>, (String, Option<String>)> {
+    const PLAIN: [&str; 2] = ["id", "description"];
+    if PLAIN.contains(&name) {
+        return Ok(None);
+    }
+    let Some(read) = Obligation::read(name, text) else {
+        let known: Vec<&str> = Obligation::NAMES.into_iter().chain(PLAIN).collect();
+        let near = nearest(name, known.iter().copied()).map(|near| format!("did you mean `@{near}`?"));
+        let hint = near.unwrap_or_else(|| format!("there are {}", known.join(", ")));
+        return Err((format!("`@{name}` is no annotation that means something"), Some(hint)));
+    };
+    let obligation = read.map_err(|error| (format!("`@{name}`: {error}"), None))?;
+    if effect == Effect::Forbid && !obligation.is_condition() {
+        return Err((format!("`@{name}` on a forbid: nothing is done that could be labelled"), None));
+    }
+    match &obligation {
+        Obligation::Budget { argument, .. } => {
+            let fits = |shape: &Shape| {
+                shape.arguments.get(argument).is_some_and(|typed| typed.kind == ArgumentKind::Integer)
+            };
+            if !shapes.values().any(fits) {
+                let what = format!("`@budget`: no operation has a whole number `{argument}` as an argument");
+                return Err((what, None));
+            }
+        }
+        Obligation::Approve(Approve { by: Approver::Group(group), .. }) if !is_group(group) => {
+            let hint = "it is written `unix:NAME`, or `ISSUER:GROUP`".to_owned();
+            return Err((format!("`@approve`: `{group}` is not a group"), Some(hint)));
+        }
+        Obligation::Approve(_) | Obligation::Label(_) | Obligation::Limit(_) => {}
+    }
+    Ok(Some(obligation))
 }
 
 fn is_id(id: &str) -> bool {

@@ -6,17 +6,19 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
-use writ_core::event::{Actor, Event, HopKind, Key, Keys, Leaf, Request};
+use writ_core::event::{Actor, Event, Hop, HopKind, Key, Keys, Leaf, Request};
 use writ_core::service::OperationRule;
 use writ_core::{
-    ActionId, AgentName, Assurance, Operation, OperationName, Reason, RunId, Service, SessionId, Timestamp,
+    ActionId, AgentName, Assurance, Label, Operation, OperationName, Reason, RunId, Service, SessionId,
+    Timestamp,
 };
 use writ_gate::{Decide, Parent, Verdict, is_whole};
 
 use crate::engine::Engine;
-use crate::question::{self, Circumstances};
+use crate::question::{self, Circumstances, Past};
 use crate::set::PolicySet;
 
 /// Which actions are asked again; everything that is set must hold.
@@ -36,6 +38,7 @@ pub struct Replay {
     scope: ReplayScope,
     rules: HashMap<OperationName, (Arc<Service>, Arc<OperationRule>)>,
     names_groups: bool,
+    reads_past: bool,
     sessions: HashMap<SessionId, Opened>,
     runs: HashMap<RunId, Actor>,
     actions: u64,
@@ -90,6 +93,8 @@ pub struct Change {
 pub enum Decided {
     /// Both keys turned.
     Permitted,
+    /// Both keys turned, but somebody must approve it first.
+    Asked,
     /// They did not.
     Refused,
 }
@@ -99,12 +104,17 @@ impl Decided {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Permitted => "permitted",
+            Self::Asked => "asked",
             Self::Refused => "refused",
         }
     }
 
-    const fn of(permitted: bool) -> Self {
-        if permitted { Self::Permitted } else { Self::Refused }
+    const fn of(permitted: bool, asked: bool) -> Self {
+        match (permitted, asked) {
+            (true, false) => Self::Permitted,
+            (true, true) => Self::Asked,
+            (false, _) => Self::Refused,
+        }
     }
 }
 
@@ -124,6 +134,8 @@ pub enum Skipped {
     NoSession,
     /// The record does not say in which groups its human was, and the policies name groups.
     NoGroups,
+    /// The record does not say what its session did before, and the policies ask for that.
+    NoPast,
     /// The record does not say of which agents the runs are that led to it.
     NoChain,
 }
@@ -138,6 +150,7 @@ impl Skipped {
             Self::ArgumentsCut => "with arguments that are cut in the record",
             Self::NoSession => "of a session whose opening is not in the record",
             Self::NoGroups => "for a human whose groups are not in the record",
+            Self::NoPast => "judged by what its session did before, which is not in the record",
             Self::NoChain => "led to by runs that are not in the record",
         }
     }
@@ -153,13 +166,14 @@ pub struct SkippedCount {
 }
 
 /// What changes are counted by: what was decided, and of whom. Also the order in which they are told.
-type Kind = (Decided, AgentName, OperationName);
+type Kind = (Decided, Decided, AgentName, OperationName);
 
 /// What the record says of a session.
 #[derive(Debug, Clone)]
 struct Opened {
     groups: Option<Vec<String>>,
     purpose: String,
+    at: Timestamp,
 }
 
 /// A decision on record.
@@ -167,8 +181,14 @@ struct Recorded<'a> {
     action: ActionId,
     actor: &'a Actor,
     assurance: Assurance,
-    /// The runs that led to it, eldest first.
-    through: Vec<RunId>,
+    /// When.
+    at: Timestamp,
+    /// The labels that its session had.
+    labels: &'a BTreeSet<Label>,
+    /// Whether somebody was asked for approval.
+    asked: bool,
+    /// The way that led to it.
+    path: &'a [Hop],
     request: &'a Request,
     keys: &'a Keys,
     /// Why it was refused, or would have been.
@@ -186,6 +206,7 @@ impl Replay {
         }
         Self {
             names_groups: set.names_groups(),
+            reads_past: set.reads(&["done", "approved"]),
             engine: Engine::new(set),
             scope,
             rules,
@@ -204,14 +225,16 @@ impl Replay {
     pub fn take(&mut self, leaf: &Leaf) {
         match &leaf.event {
             Event::SessionOpened(opened) => {
-                let known = Opened { groups: opened.groups.clone(), purpose: opened.purpose.clone() };
+                let (groups, purpose) = (opened.groups.clone(), opened.purpose.clone());
+                let known = Opened { groups, purpose, at: leaf.time };
                 self.sessions.insert(opened.actor.session, known);
                 self.runs.insert(opened.actor.run, opened.actor.clone());
             }
             Event::SessionJoined(joined) => {
                 // A caller's session has the purpose of the run's own.
                 let Some(base) = self.sessions.get(&joined.below) else { return };
-                let known = Opened { groups: joined.groups.clone(), purpose: base.purpose.clone() };
+                let (groups, purpose) = (joined.groups.clone(), base.purpose.clone());
+                let known = Opened { groups, purpose, at: leaf.time };
                 self.sessions.insert(joined.actor.session, known);
             }
             Event::ActionIntended(intent) if self.covers(leaf.time, &intent.actor) => {
@@ -219,7 +242,10 @@ impl Replay {
                     action: intent.action,
                     actor: &intent.actor,
                     assurance: intent.assurance,
-                    through: through(&intent.tool_path, &intent.actor),
+                    at: leaf.time,
+                    labels: &intent.terms.labels,
+                    asked: !intent.terms.approvals.is_empty(),
+                    path: &intent.tool_path,
                     request: &intent.request,
                     keys: &intent.keys,
                     reason: intent.observed,
@@ -236,7 +262,10 @@ impl Replay {
                     action: refused.action,
                     actor: &refused.actor,
                     assurance: refused.assurance,
-                    through: through(&refused.tool_path, &refused.actor),
+                    at: leaf.time,
+                    labels: &refused.labels,
+                    asked: waited(refused.reason),
+                    path: &refused.tool_path,
                     request,
                     keys,
                     reason: Some(refused.reason),
@@ -297,21 +326,29 @@ impl Replay {
             None => return Err(Skipped::NoGroups),
         };
         let parent = |run: &RunId| self.runs.get(run).cloned().map(question::led);
-        let parents: Option<Vec<Parent>> = recorded.through.iter().map(parent).collect();
+        let parents: Option<Vec<Parent>> = through(recorded.path, actor).iter().map(parent).collect();
+        if self.reads_past {
+            return Err(Skipped::NoPast);
+        }
+        let age = Duration::from_micros(recorded.at.micros().saturating_sub(opened.at.micros()));
         let circumstances = Circumstances {
             groups,
             purpose: opened.purpose.clone(),
             assurance: recorded.assurance,
             parents: parents.ok_or(Skipped::NoChain)?,
+            past: Past { age, labels: recorded.labels.clone(), ..Past::default() },
         };
         let session = question::session(actor, circumstances);
-        Ok(self.engine.decide(&session, service, &operation))
+        let programs = recorded.path.iter().filter(|hop| hop.kind == HopKind::Exec);
+        let programs: Vec<String> = programs.map(|hop| hop.name.clone()).collect();
+        let moment = question::moment(&session, age, &programs);
+        Ok(self.engine.decide(&session, service, &operation, &moment))
     }
 
     fn compare(&mut self, recorded: &Recorded<'_>, verdict: &Verdict) {
         let Keys { agent, human, .. } = recorded.keys;
-        let was = Decided::of(agent.permitted && human.permitted);
-        let now = Decided::of(verdict.permits());
+        let was = Decided::of(agent.permitted && human.permitted, recorded.asked);
+        let now = Decided::of(verdict.permits(), verdict.asks());
         self.observed += u64::from(recorded.done && (was, now) == (Decided::Refused, Decided::Refused));
         // What its session was not granted stays refused, whatever policy says.
         if was == now || recorded.reason == Some(Reason::NotGranted) {
@@ -322,10 +359,10 @@ impl Replay {
         let turned = |(then, now): &(&Key, &Key)| then.permitted != now.permitted;
         let reason = match now {
             Decided::Refused => Some(verdict.refusal()),
-            Decided::Permitted => recorded.reason,
+            Decided::Permitted | Decided::Asked => recorded.reason,
         };
         let (name, operation) = (&recorded.actor.agent, &recorded.request.operation);
-        let change = match self.changes.entry((was, name.clone(), operation.clone())) {
+        let change = match self.changes.entry((was, now, name.clone(), operation.clone())) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Change {
                 agent: name.clone(),
@@ -349,8 +386,13 @@ impl Replay {
     }
 }
 
+/// Whether an action that was refused for this had waited for people.
+fn waited(reason: Reason) -> bool {
+    [Reason::ApprovalDenied, Reason::ApprovalExpired, Reason::ApprovalPending].contains(&reason)
+}
+
 /// The runs before the actor's own in the way to its action.
-fn through(path: &[writ_core::event::Hop], actor: &Actor) -> Vec<RunId> {
+fn through(path: &[Hop], actor: &Actor) -> Vec<RunId> {
     let runs = path.iter().filter(|hop| hop.kind == HopKind::Run);
     runs.filter_map(|hop| hop.name.parse().ok()).filter(|run| *run != actor.run).collect()
 }

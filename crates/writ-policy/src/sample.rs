@@ -2,18 +2,22 @@
 //!
 //! A sample is decided by the same [`Engine`] as a real action, for a session made up for it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use writ_core::config::{self, KeyDoc, Place, Problems, Setting, Table, Value, Wrong};
+use writ_core::units::Span;
 use writ_core::{
-    AgentName, Argument, Arguments, Assurance, HumanId, Operation, OperationName, Reason, Service,
+    AgentName, Argument, Arguments, Assurance, Effect, HumanId, Operation, OperationName, Reason, Service,
 };
 use writ_gate::{Decide, Session, Verdict};
 
 use crate::engine::Engine;
 use crate::explain::explain;
-use crate::question::{self, Circumstances};
+use crate::question::{self, Circumstances, Past};
+use crate::replay::Decided;
 use crate::schema::shapes;
 use crate::set::PolicySet;
 use crate::words::nearest;
@@ -44,20 +48,41 @@ pub const SAMPLE_KEYS: &[KeyDoc] = &[
         "none",
         "The arguments of the operation, each as its type is written; all that are required.",
     ),
-    KeyDoc::required("sample.expect", "`permit` or `refuse`", "What must be answered."),
+    KeyDoc::optional("sample.labels", "list of labels", "none", "The labels that the session has acquired."),
+    KeyDoc::defaulted("sample.age", "a length of time", "\"0s\"", "For how long the session has been open."),
+    KeyDoc::optional(
+        "sample.done.*",
+        "a whole number",
+        "none",
+        "How many actions the session did just before, by their effect: `done = { write = 3 }`.",
+    ),
+    KeyDoc::optional("sample.programs", "list of texts", "none", "The programs that led to it, by path."),
+    KeyDoc::required(
+        "sample.expect",
+        "`permit`, `ask` or `refuse`",
+        "What must be answered: `ask` if somebody must approve it.",
+    ),
     KeyDoc::optional(
         "sample.reason",
         "reason code",
         "any reason",
         "Why it must be refused: `policy.agent_forbidden`.",
     ),
+    KeyDoc::optional(
+        "sample.owes",
+        "list of texts",
+        "anything",
+        "What must be owed if it is permitted, all of it: `[\"approve owner, 10m\", \"limit 10/min\"]`.",
+    ),
 ];
 
 /// What a sample expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// Both keys turn.
+    /// Both keys turn, and nobody needs to approve it.
     Permit,
+    /// Both keys turn, and somebody must approve it.
+    Ask,
     /// They do not; for this reason, if one is given.
     Refuse(Option<Reason>),
 }
@@ -66,7 +91,8 @@ impl Expect {
     /// Whether the verdict is as expected.
     pub fn is_met(self, verdict: &Verdict) -> bool {
         match self {
-            Self::Permit => verdict.permits(),
+            Self::Permit => verdict.permits() && !verdict.asks(),
+            Self::Ask => verdict.permits() && verdict.asks(),
             Self::Refuse(None) => !verdict.permits(),
             Self::Refuse(Some(reason)) => !verdict.permits() && verdict.refusal() == reason,
         }
@@ -82,12 +108,18 @@ pub struct Sample {
     pub title: String,
     /// Who asks, and for whom: a session made up for it.
     pub session: Arc<Session>,
+    /// For how long it has been open.
+    pub age: Duration,
+    /// The programs that led to it.
+    pub programs: Vec<String>,
     /// At which service.
     pub service: Arc<Service>,
     /// What.
     pub operation: Operation,
     /// The answer that is right.
     pub expect: Expect,
+    /// What must be owed for it, every obligation in words; none if that is not said.
+    pub owes: BTreeSet<String>,
 }
 
 /// A sample with the answer that was given.
@@ -126,10 +158,12 @@ impl Report {
 pub fn run_samples(set: &Arc<PolicySet>, samples: &[Sample]) -> Report {
     let engine = Engine::new(Arc::clone(set));
     let run = |sample: &Sample| {
-        let verdict = engine.decide(&sample.session, &sample.service, &sample.operation);
+        let moment = question::moment(&sample.session, sample.age, &sample.programs);
+        let verdict = engine.decide(&sample.session, &sample.service, &sample.operation, &moment);
         Outcome {
             explanation: explain(&verdict),
-            passed: sample.expect.is_met(&verdict),
+            passed: sample.expect.is_met(&verdict)
+                && (sample.owes.is_empty() || sample.owes == owed(&verdict)),
             sample: sample.clone(),
             verdict,
         }
@@ -163,14 +197,24 @@ fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
     let assurance = table.defaulted::<Word<Assurance>>("assurance");
     let name = table.required::<OperationName>("operation");
     let arguments = table.map::<Argument>("arguments");
-    let permits = table.required::<Word<Answered>>("expect");
+    let permits = table.required::<Word<Decided>>("expect");
     let reason = table.optional::<Word<Reason>>("reason").map(|word| word.0);
+    let age = table.defaulted::<Span>("age").map(Span::get).unwrap_or_default();
+    let done = table.map::<u64>("done");
+    let done = done.into_iter().filter_map(|(word, number)| Some((effect(table, &word)?, number))).collect();
+    let programs = table.list::<String>("programs");
+    let owes = table.list::<String>("owes").into_iter().collect();
     let (service, operation) = operation(table, &name?, arguments, services)?;
     let expect = match (permits?.0, reason) {
-        (Answered(true), None) => Expect::Permit,
-        (Answered(false), reason) => Expect::Refuse(reason),
-        (Answered(true), Some(_)) => {
-            table.problem("reason", "a permit has no reason", Some("leave it out, or expect `refuse`"));
+        (Decided::Permitted, None) => Expect::Permit,
+        (Decided::Asked, None) => Expect::Ask,
+        (Decided::Refused, reason) => Expect::Refuse(reason),
+        (Decided::Permitted | Decided::Asked, Some(_)) => {
+            table.problem(
+                "reason",
+                "what is not refused has no reason",
+                Some("leave it out, or expect `refuse`"),
+            );
             return None;
         }
     };
@@ -181,9 +225,25 @@ fn sample(table: &Table<'_>, services: &[Arc<Service>]) -> Option<Sample> {
         purpose: purpose?,
         assurance: assurance?.0,
         parents: chain.map(question::led).collect(),
+        past: Past { age, labels: table.list("labels").into_iter().collect(), done },
     };
     let session = Arc::new(question::session(&actor, circumstances));
-    Some(Sample { place: table.place("title"), title: title?, session, service, operation, expect })
+    let place = table.place("title");
+    Some(Sample { place, title: title?, session, age, programs, service, operation, expect, owes })
+}
+
+fn effect(table: &Table<'_>, word: &str) -> Option<Effect> {
+    let known = Effect::ALL.into_iter().find(|effect| effect.as_str() == word);
+    if known.is_none() {
+        let words = Effect::ALL.map(Effect::as_str).join(", ");
+        table.problem("done", format!("`{word}` is no effect"), Some(&format!("there are {words}")));
+    }
+    known
+}
+
+/// What is owed, in words.
+fn owed(verdict: &Verdict) -> BTreeSet<String> {
+    verdict.owed.iter().map(|owed| owed.obligation.to_string()).collect()
 }
 
 fn operation(
@@ -224,9 +284,6 @@ macro_rules! words {
     };
 }
 
-#[derive(Clone, Copy)]
-struct Answered(bool);
-
 words! {
     AgentName, "an agent name", "\"coder\"", |value| value.parse();
     HumanId, "a human id", "\"unix:alice\"", |value| value.parse();
@@ -234,9 +291,10 @@ words! {
         (Assurance::Kernel.as_str(), Assurance::Kernel),
         (Assurance::KernelLsm.as_str(), Assurance::KernelLsm),
     ]);
-    Answered, "`permit` or `refuse`", "\"permit\"", |value| value.one_of(&[
-        ("permit", Answered(true)),
-        ("refuse", Answered(false)),
+    Decided, "`permit`, `ask` or `refuse`", "\"permit\"", |value| value.one_of(&[
+        ("permit", Decided::Permitted),
+        ("ask", Decided::Asked),
+        ("refuse", Decided::Refused),
     ]);
     Reason, "a reason code", "\"policy.agent_forbidden\"", |value| {
         let codes: Vec<(&str, Reason)> = Reason::ALL.iter().map(|r| (r.code(), *r))

@@ -150,7 +150,7 @@ pub(crate) fn render(shapes: &Shapes) -> String {
         writeln!(
             text,
             "\n  action {} in [{}] appliesTo {{\n    principal: [Agent, Human],\n    resource: [Service],\n    \
-             context: {{ \"args\": {{ {} }}, \"session\": Session }},\n  }};",
+             context: {{ \"args\": {{ {} }}, \"path\": Path, \"session\": Session }},\n  }};",
             quoted(name.as_str()),
             quoted(shape.effect.as_str()),
             arguments.join(", ")

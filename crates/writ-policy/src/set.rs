@@ -1,15 +1,17 @@
 //! A checked policy set: everything that deciding needs and that does not depend on who asks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Entities, EntityUid};
 use writ_core::config::{Problem, Problems};
-use writ_core::{Operation, OperationName, Service, ServiceName};
+use writ_core::{Obligation, Operation, OperationName, Service, ServiceName};
+use writ_gate::Owed;
 
 use crate::index::{Anchors, Index};
 use crate::load;
+use crate::reads::reads;
 use crate::schema::{Shape, Types};
 use crate::slice::{Rule, Shared, Slice};
 use crate::view::View;
@@ -28,6 +30,8 @@ pub struct PolicySet {
     pub(crate) actions: Entities,
     pub(crate) authorizer: Authorizer,
     pub(crate) shared: Shared,
+    /// What policies ask for, by their ids; those that ask for nothing are not here.
+    pub(crate) obligations: HashMap<Arc<str>, Vec<Obligation>>,
     pub(crate) digest: String,
     pub(crate) schema: String,
     pub(crate) warnings: Vec<Problem>,
@@ -82,6 +86,11 @@ impl PolicySet {
         literals.into_iter().any(|uid| *uid.type_name() == self.types.group)
     }
 
+    /// Whether some policy may read one of these attributes of the session.
+    pub(crate) fn reads(&self, wanted: &[&str]) -> bool {
+        self.rules.iter().any(|rule| rule.conditional && reads(&rule.policy, wanted))
+    }
+
     /// The schema that the policies were checked against, in Cedar's schema language.
     pub fn schema(&self) -> &str {
         &self.schema
@@ -100,6 +109,21 @@ impl PolicySet {
             && shape.effect == operation.rule.effect
             && shape.covers(&operation.arguments);
         Some((known, self.services.get(&service.name)?)).filter(|_| agrees)
+    }
+
+    /// What these policies ask for, each once.
+    pub(crate) fn owed<'i>(&self, policies: impl Iterator<Item = &'i Arc<str>>) -> Vec<Owed> {
+        if self.obligations.is_empty() {
+            return Vec::new();
+        }
+        let owed = |(policy, obligation): (&Arc<str>, &Obligation)| Owed {
+            policy: policy.to_string(),
+            obligation: obligation.clone(),
+        };
+        let known = policies.filter_map(|id| self.obligations.get_key_value(id));
+        let all: BTreeSet<Owed> =
+            known.flat_map(|(id, list)| list.iter().map(move |it| (id, it))).map(owed).collect();
+        all.into_iter().collect()
     }
 
     /// The slice for one principal and operation; `entities` holds the principal's ancestors.

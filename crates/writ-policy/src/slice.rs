@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cedar_policy::{AuthorizationError, Authorizer, Decision, Effect, Entities, Request};
+use writ_core::Obligation;
 use writ_core::event::Key;
 use writ_gate::limits::POLICY_CONDITIONS_MAX;
 
@@ -20,17 +21,25 @@ pub(crate) struct Rule {
     pub(crate) effect: Effect,
     /// Whether it has `when` or `unless`.
     pub(crate) conditional: bool,
+    /// What its annotations ask for.
+    pub(crate) obligations: Vec<Obligation>,
 }
 
 impl Rule {
-    pub(crate) fn new(policy: cedar_policy::Policy) -> Self {
+    pub(crate) fn new(policy: cedar_policy::Policy, obligations: Vec<Obligation>) -> Self {
         let id: &str = policy.id().as_ref();
         Self {
             id: id.into(),
             effect: policy.effect(),
             conditional: policy.has_non_scope_constraint(),
+            obligations,
             policy,
         }
+    }
+
+    /// Whether it forbids only what does not meet its obligations.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.effect == Effect::Forbid && !self.obligations.is_empty()
     }
 }
 
@@ -56,28 +65,32 @@ pub(crate) struct Slice {
     /// What `settled` means by itself.
     key: (Key, Turn),
     conditional: Option<Arc<Conditional>>,
+    /// Of these, the forbids that wait for an obligation: they do not take a permit away, so they are asked apart.
+    waiting: Option<Arc<Conditional>>,
 }
 
 impl Slice {
     /// The slice of these candidates, which are numbers of `rules`.
     pub(crate) fn new(candidates: &[u32], rules: &[Rule], shared: &Shared) -> Self {
         let mut settled = Answer::default();
-        let mut rest: Vec<(u32, &Rule)> = Vec::new();
+        let (mut rest, mut waiting): (Vec<(u32, &Rule)>, Vec<(u32, &Rule)>) = Default::default();
         for number in candidates {
             let Some(rule) = usize::try_from(*number).ok().and_then(|at| rules.get(at)) else { continue };
             match (rule.conditional, rule.effect) {
+                (true, _) if rule.is_waiting() => waiting.push((*number, rule)),
                 (true, _) => rest.push((*number, rule)),
                 (false, Effect::Permit) => settled.permits.push(Arc::clone(&rule.id)),
+                (false, Effect::Forbid) if rule.is_waiting() => settled.waiting.push(Arc::clone(&rule.id)),
                 (false, Effect::Forbid) => settled.forbids.push(Arc::clone(&rule.id)),
             }
         }
-        let conditional = (!rest.is_empty()).then(|| shared.conditional(&rest));
-        Self { key: settled.key(), settled, conditional }
+        let shared = |rules: &[(u32, &Rule)]| (!rules.is_empty()).then(|| shared.conditional(rules));
+        Self { key: settled.key(), settled, conditional: shared(&rest), waiting: shared(&waiting) }
     }
 
     /// Whether only the request's context can tell.
     pub(crate) fn is_conditional(&self) -> bool {
-        self.conditional.is_some()
+        self.conditional.is_some() || self.waiting.is_some()
     }
 
     /// The permits that could speak for some request; none when a forbid always speaks.
@@ -104,27 +117,49 @@ impl Slice {
         self.key.clone()
     }
 
+    /// The policies whose obligations are owed, when no condition has to be asked.
+    pub(crate) fn binding(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.settled.binding()
+    }
+
     /// The whole answer, with the conditions asked.
     pub(crate) fn answer(&self, authorizer: &Authorizer, request: &Request, entities: &Entities) -> Answer {
         let mut answer = self.settled.clone();
-        let Some(conditional) = &self.conditional else { return answer };
-        let response = authorizer.is_authorized(request, &conditional.set, entities);
-        let list = match response.decision() {
-            Decision::Allow => &mut answer.permits,
-            Decision::Deny => &mut answer.forbids,
-        };
-        list.extend(response.diagnostics().reason().map(|id| Arc::from(AsRef::<str>::as_ref(id))));
-        answer.failed.extend(response.diagnostics().errors().map(|error| {
+        if let Some(conditional) = &self.conditional {
+            let (decision, ids) = conditional.ask(authorizer, request, entities, &mut answer.failed);
+            match decision {
+                Decision::Allow => answer.permits.extend(ids),
+                Decision::Deny => answer.forbids.extend(ids),
+            }
+        }
+        if let Some(waiting) = &self.waiting {
+            // Forbids alone: whichever speak deny, and are named.
+            let (_, ids) = waiting.ask(authorizer, request, entities, &mut answer.failed);
+            answer.waiting.extend(ids);
+        }
+        answer
+    }
+}
+
+impl Conditional {
+    /// What Cedar's authorizer decides over these alone, and the policies that determined it.
+    fn ask(
+        &self,
+        authorizer: &Authorizer,
+        request: &Request,
+        entities: &Entities,
+        failed: &mut Vec<(Arc<str>, Effect)>,
+    ) -> (Decision, Vec<Arc<str>>) {
+        let response = authorizer.is_authorized(request, &self.set, entities);
+        failed.extend(response.diagnostics().errors().map(|error| {
             let AuthorizationError::PolicyEvaluationError(error) = error;
             let id: &str = error.policy_id().as_ref();
-            let effect = conditional
-                .set
-                .policy(error.policy_id())
-                .map_or(Effect::Permit, cedar_policy::Policy::effect);
-            (id.into(), effect)
+            let policy = self.set.policy(error.policy_id());
+            (id.into(), policy.map_or(Effect::Permit, cedar_policy::Policy::effect))
         }));
-        answer.failed.extend(conditional.lost.iter().cloned());
-        answer
+        failed.extend(self.lost.iter().cloned());
+        let ids = response.diagnostics().reason().map(|id| Arc::from(AsRef::<str>::as_ref(id)));
+        (response.decision(), ids.collect())
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Answer {
     pub(crate) permits: Vec<Arc<str>>,
     /// Satisfied forbids.
     pub(crate) forbids: Vec<Arc<str>>,
+    /// Satisfied forbids that wait for an obligation.
+    pub(crate) waiting: Vec<Arc<str>>,
     /// Policies that failed to evaluate, with their effect.
     pub(crate) failed: Vec<(Arc<str>, Effect)>,
 }
@@ -44,6 +46,11 @@ impl Answer {
         } else {
             Turn::Failed
         }
+    }
+
+    /// The policies whose obligations are owed if the key turned.
+    pub(crate) fn binding(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.permits.iter().chain(&self.waiting)
     }
 
     /// The key as it is recorded, and how it turned.

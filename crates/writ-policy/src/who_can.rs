@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cedar_policy::{Context, Effect, EntityUid, Request, RestrictedExpression};
 use serde::Serialize;
 use serde_json::Value;
-use writ_core::{AgentName, Arguments, HumanId, OperationName};
+use writ_core::{AgentName, Arguments, HumanId, Obligation, OperationName};
 
 use crate::ask::{Deed, Misasked, arguments, known};
 use crate::engine::cedar;
@@ -153,6 +153,8 @@ impl Asked<'_> {
         let (mut permits, mut forbids, mut open) = (Vec::new(), Vec::new(), Vec::new());
         for rule in self.set.candidates(&view, self.known) {
             match (self.speaks(rule, &view), rule.effect) {
+                // What must be met first is met or not when it is done.
+                (Some(true), _) if rule.obligations.iter().any(Obligation::is_condition) => open.push(rule),
                 (Some(true), Effect::Permit) => permits.push(rule.id.to_string()),
                 (Some(true), Effect::Forbid) => forbids.push(rule.id.to_string()),
                 (Some(false), _) => {}
@@ -199,7 +201,9 @@ impl Asked<'_> {
 
 fn condition(rule: &Rule) -> Condition {
     let Listed { id, effect, conditions, .. } = Listed::of(&rule.policy);
-    Condition { policy: id, effect, text: conditions }
+    let duties = rule.obligations.iter().filter(|it| it.is_condition()).map(|it| format!("@{it}"));
+    let text: Vec<String> = duties.chain(Some(conditions).filter(|text| !text.is_empty())).collect();
+    Condition { policy: id, effect, text: text.join(" ") }
 }
 
 /// The arguments that the conditions of a policy read, from its form in Cedar's JSON. `None` if they read anything else

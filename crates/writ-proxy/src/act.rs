@@ -9,7 +9,7 @@ use http::{Method, Response, Version};
 use hyper::body::Incoming;
 use writ_core::Reason;
 use writ_core::service::{Headers, RequestHead};
-use writ_gate::{Asked, Body, Exchange, Marks, Refusal};
+use writ_gate::{Asked, Body, BoxFuture, Exchange, Marks, Refusal};
 
 use crate::body::{AgentBody, Answer, Transfer, Upload, UpstreamBody};
 use crate::head::{self, Upgrade};
@@ -61,7 +61,7 @@ impl Line {
         pass_on(&lane, &self.target, (parts, upload), wants, running).await.map_err(failed)
     }
 
-    /// Asks the gate; before that, reads the body if the operation and its arguments are in it.
+    /// Asks the gate, which reads the body if it needs it.
     async fn decide(
         &self,
         parts: &Parts,
@@ -73,20 +73,10 @@ impl Line {
         let (path, query) = (parts.uri.path(), parts.uri.query());
         let head = RequestHead { method: parts.method.as_str(), path, query, headers: Headers(&lines) };
         let host = &self.target.place.host;
-        let selected = gate.select(&self.admitted, host, &head);
-        let (upload, lost) = if selected.reads_body() {
-            Box::pin(self.read(incoming)).await
-        } else {
-            (Upload::Streamed(incoming), None)
-        };
-        let body = match (&upload, lost) {
-            (_, Some(reason)) => Body::Lost(reason),
-            (Upload::Read(read), None) => Body::Read(read.bytes()),
-            (Upload::Streamed(_) | Upload::Nothing, None) => Body::Unread,
-        };
-        let asked = Asked { host, head, marks, selected, body };
+        let mut body = Waiting { line: self, upload: Upload::Streamed(incoming), lost: None };
+        let asked = Asked { host, head, marks, body: &mut body };
         let exchange = gate.action(&self.admitted, asked).await?;
-        Ok((exchange, upload))
+        Ok((exchange, body.upload))
     }
 
     /// The body, or why it could not be read.
@@ -127,6 +117,32 @@ impl Line {
         place::prepare(parts, &self.target.service, credentials)?;
         let peer = self.target.service.upstream.peer.as_ref();
         identities::say(&mut parts.headers, running.session(), peer, self.shared.identities.get())
+    }
+}
+
+/// A body that is read if the gate asks for it, and streams otherwise.
+struct Waiting<'a> {
+    line: &'a Line,
+    upload: Upload,
+    lost: Option<Reason>,
+}
+
+impl Body for Waiting<'_> {
+    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>> {
+        Box::pin(async move {
+            self.upload = match std::mem::replace(&mut self.upload, Upload::Nothing) {
+                Upload::Streamed(incoming) => {
+                    let (upload, lost) = self.line.read(incoming).await;
+                    self.lost = lost;
+                    upload
+                }
+                read => read,
+            };
+            match (&self.upload, self.lost) {
+                (Upload::Read(read), None) => Ok(read.bytes()),
+                (_, lost) => Err(lost.unwrap_or(Reason::ClientGone)),
+            }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use writ_core::Reason;
 use writ_core::service::{Headers, RequestHead};
-use writ_gate::{Admitted, Asked, Body, Marks};
+use writ_gate::{Admitted, Asked, Marks, NoBody};
 
 use crate::body::Transfer;
 use crate::lane::Seat;
@@ -23,8 +23,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Arc<
     };
     let gate = &shared.common.gate;
     let head = RequestHead { method: "CONNECT", path: "/", query: None, headers: Headers::default() };
-    let selected = gate.select(&admitted, &host, &head);
-    let asked = Asked { host: &host, head, marks: Marks::default(), selected, body: Body::Unread };
+    let asked = Asked { host: &host, head, marks: Marks::default(), body: &mut NoBody };
     let Ok(exchange) = gate.action(&admitted, asked).await else { return };
     let transfer = Arc::new(Transfer::new(None));
     let running = Running::new(exchange, Arc::clone(&transfer), shared.common.stop.clone());

@@ -66,7 +66,7 @@ const OWN: &[KeyDoc] = &[
         "owner_human",
         "human id",
         "nobody; required for `acts_for = \"owner\"`",
-        "The human who answers for autonomous runs.",
+        "The human who answers for autonomous runs, and whom `@approve(\"owner\")` asks.",
     ),
     KeyDoc::optional("may_start", "list of agent names", "none", "Agents that its runs may start below themselves."),
     govern::KEY,
@@ -139,7 +139,7 @@ pub struct Agent {
     pub acts_for: ActsFor,
     /// Whether what policy refuses it is refused.
     pub mode: Mode,
-    /// Who answers for autonomous runs. Set exactly if it acts for its owner.
+    /// Who answers for autonomous runs, and approves as the owner. Always set if it acts for its owner.
     pub owner_human: Option<HumanId>,
     /// Agents that its runs may start.
     pub may_start: BTreeSet<AgentName>,
@@ -308,22 +308,9 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
 
 fn owner_human(table: &Table<'_>, acts_for: Option<ActsFor>) -> Option<HumanId> {
     let human = table.optional::<HumanId>("owner_human");
-    match (acts_for, &human) {
-        (Some(ActsFor::Owner), None) => {
-            table.problem(
-                "owner_human",
-                "nobody answers for its runs",
-                Some("as in `owner_human = \"unix:alice\"`"),
-            );
-        }
-        (Some(ActsFor::Starter | ActsFor::Caller), Some(_)) => {
-            table.problem(
-                "owner_human",
-                "its runs do not act for their owner",
-                Some("write `acts_for = \"owner\"`, or leave it out"),
-            );
-        }
-        _ => {}
+    if acts_for == Some(ActsFor::Owner) && human.is_none() {
+        let hint = "as in `owner_human = \"unix:alice\"`";
+        table.problem("owner_human", "nobody answers for its runs", Some(hint));
     }
     human
 }

@@ -21,7 +21,7 @@ use writ_core::{
     AgentName, Assurance, Clock, HumanId, IdSource, Process, Reason, RunId, RunTag, SessionId, Timestamp,
     TrustDomain,
 };
-use writ_gate::{Cause, Delegation, Human, Identify, Marks, Record, Session, SessionFacts, limits};
+use writ_gate::{Cause, Delegation, Human, Identify, Ledger, Marks, Record, Session, SessionFacts, limits};
 use writ_host::durable;
 
 use crate::agent::{Agent, Terms};
@@ -277,7 +277,8 @@ impl Registry {
         let mut restored = Restored::default();
         let now = self.clock.now();
         for path in kept::files(&self.folder)? {
-            let Some(live) = kept::read(&path)?.map(Arc::new) else {
+            // Eldest first, so whoever it shares a ledger with is there before.
+            let Some(live) = kept::read(&path, |delegation| self.ledger(delegation))?.map(Arc::new) else {
                 tracing::error!(target: "writ::session", path = %path.display(), "not a kept session");
                 restored.damaged.push(path);
                 continue;
@@ -337,6 +338,7 @@ impl Registry {
             let parent = self.find(parent.session).ok_or(Error::Over(Cause::Exited))?;
             expires = expires.min(parent.session.expires());
         }
+        let ledger = self.ledger(&delegation);
         let facts = SessionFacts {
             id: session,
             run,
@@ -353,7 +355,15 @@ impl Registry {
         let lacks = [("io_uring", agent.terms.io_uring), ("without_namespaces", !confinement.namespaces)];
         let dangers = lacks.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned()).collect();
         let start = Start { process, program, terms: agent.terms.clone(), dangers };
-        Ok(Arc::new(Live { session: Arc::new(Session::new(facts)), start }))
+        Ok(Arc::new(Live { session: Arc::new(Session::sharing(facts, ledger)), start }))
+    }
+
+    /// The ledger of those who hang on the same first session; a new one if there are none.
+    fn ledger(&self, delegation: &Delegation) -> Arc<Ledger> {
+        let Some(eldest) = delegation.parents.first() else { return Arc::default() };
+        let root = |live: &Arc<Live>| eldest_of(live.session.facts()) == eldest.session;
+        let relative = self.live.load().values().find(|live| root(live)).cloned();
+        relative.map_or_else(Arc::default, |live| Arc::clone(live.session.ledger()))
     }
 
     fn publish(&self, live: &Arc<Live>) {
@@ -405,6 +415,11 @@ impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registry").field("live", &self.live.load().len()).finish_non_exhaustive()
     }
+}
+
+/// The session that led to this one, through however many others; itself if none did.
+fn eldest_of(facts: &SessionFacts) -> SessionId {
+    facts.delegation.parents.first().map_or(facts.id, |parent| parent.session)
 }
 
 fn time_limit(agent: &Agent, asked: Option<Duration>) -> Result<Duration, Error> {

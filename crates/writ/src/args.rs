@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use writ_core::units::Span;
-use writ_core::{ActionId, AgentName, Grant, HumanId, RunId, SecretName, ServiceName, SessionId};
+use writ_core::{ActionId, AgentName, ApprovalId, Grant, HumanId, RunId, SecretName, ServiceName, SessionId};
 
 pub(crate) use policy::{Against, Given, Policy, PolicyFiles, Record};
 
@@ -81,6 +81,19 @@ pub(crate) enum Command {
     /// List agents, and approve what is held for them.
     #[command(subcommand)]
     Agent(Agent),
+    /// Show the actions that wait for an approval.
+    Approvals(Approvals),
+    /// Approve an action that waits; exactly what `writ approvals` shows is then done.
+    Approve(Approve),
+    /// Refuse an action that waits.
+    Deny {
+        /// The approval, as `writ approvals` names it.
+        #[arg(value_name = "APPROVAL")]
+        approval: ApprovalId,
+        /// Why; recorded.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -93,6 +106,29 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Approvals {
+    /// Show this one in full, with what would be sent.
+    #[arg(value_name = "APPROVAL")]
+    pub(crate) approval: Option<ApprovalId>,
+    /// Wait for questions to you, and ask for each answer on the terminal.
+    #[arg(long, conflicts_with = "approval")]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    /// The approval, as `writ approvals` names it.
+    #[arg(value_name = "APPROVAL")]
+    pub(crate) approval: ApprovalId,
+    /// For the rest of the session: whenever it does this operation at this host and path.
+    #[arg(long)]
+    pub(crate) session: bool,
+    /// Why; recorded.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
 }
 
 #[derive(Debug, Args)]

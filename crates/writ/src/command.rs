@@ -1,6 +1,7 @@
 //! One file per command, or per group of them.
 
 mod agent;
+mod approval;
 mod doctor;
 mod generate;
 mod human;
@@ -44,6 +45,9 @@ pub(crate) fn execute(arguments: Arguments, output: &mut Output) -> Result<ExitC
         Command::Logout => wait(human::logout(client, output)),
         Command::Whoami => wait(human::whoami(client, output)),
         Command::Agent(ask) => wait(agent::agent(client, ask, output)),
+        Command::Approvals(ask) => wait(approval::approvals(client, &ask, output)),
+        Command::Approve(ask) => wait(approval::approve(client, ask, output)),
+        Command::Deny { approval, reason } => wait(approval::deny(client, approval, reason, output)),
         Command::Completions { shell } => generate::completions(shell, output),
         Command::Man { folder } => generate::manual(&folder, output),
     }

@@ -1,7 +1,7 @@
 //! An evidence event in one line: kind, who for whom, what. Sentences are `writ why`'s.
 
 use writ_core::Argument;
-use writ_core::event::{Event, Leaf, Outcome, Request};
+use writ_core::event::{Answer, Event, Leaf, Outcome, Request};
 use writ_core::units::ByteSize;
 
 use crate::localtime::local;
@@ -21,6 +21,9 @@ pub(crate) fn line(leaf: &Leaf) -> Vec<(Style, String)> {
 
 fn style(event: &Event) -> Style {
     match event {
+        Event::ApprovalAnswered(e) if e.answer == Answer::Denied => Style::Bad,
+        Event::ApprovalAnswered(_) => Style::Good,
+        Event::ApprovalRequested(_) | Event::ApprovalClosed(_) => Style::Warn,
         Event::ActionRefused(_)
         | Event::ConnectionRefused(_)
         | Event::ConfigRefused(_)
@@ -104,6 +107,16 @@ fn what(event: &Event) -> String {
         }
         Event::ActionIntended(e) => format!("{} [{}]", request(&e.request), e.action),
         Event::ActionClosed(e) => closed(e),
+        Event::ApprovalRequested(e) => {
+            let until = local(e.expires_us);
+            format!("{}, until {until}; {} [{}]", request(&e.request), e.rules.join("; "), e.approval)
+        }
+        Event::ApprovalAnswered(e) => {
+            let note = some(": ", &quoted(e.note.as_deref().unwrap_or_default()));
+            let more = if e.settled { "" } else { ", others are still asked" };
+            format!("{} by {}{note}{more} [{}]", word(&e.answer), e.by, e.approval)
+        }
+        Event::ApprovalClosed(e) => format!("{} [{}]", e.cause, e.approval),
     }
 }
 

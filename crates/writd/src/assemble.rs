@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use writ_approval::Approvals;
 use writ_broker::{Broker, Store, StoreKey};
 use writ_capture::resolver::{Names, Resolver, Sockets as ResolverSockets};
 use writ_capture::{Capture, CaptureSettings, Events, KernelEvent};
@@ -42,7 +43,7 @@ use crate::people::Endings;
 use crate::settings::Settings;
 use crate::tallies::Tallies;
 use crate::world::World;
-use crate::{destinations, doors, governing, identity, kernel, notify, people, reload, runs};
+use crate::{approving, destinations, doors, governing, identity, kernel, notify, people, reload, runs};
 
 /// What the environment says, read once.
 #[derive(Debug, Default)]
@@ -64,6 +65,7 @@ pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surr
     world.governing.ears.listen_on(relay, resolver)?;
     announce(&world).await?;
     runs::restore(&world).context("the kept sessions cannot be read")?;
+    approving::recall(&world).await?;
 
     let mut tasks = JoinSet::new();
     open_doors(&world, sockets, &mut tasks)?;
@@ -76,6 +78,7 @@ pub(crate) async fn serve(layout: Layout, settings: Settings, surroundings: Surr
     tasks.spawn(identity::turn(Arc::clone(&world)));
     tasks.spawn(people::follow(Arc::clone(&world), endings));
     tasks.spawn(people::tend(Arc::clone(&world)));
+    tasks.spawn(approving::tend(Arc::clone(&world)));
     let reader = Arc::clone(&world);
     tasks.spawn(async move {
         tokio::select! {
@@ -121,10 +124,16 @@ async fn build(
     capture.set_destinations(&destinations::all(&catalog, &names))?;
     let registry = open_registry((&layout, &settings), &record, (&clock, &ids))?;
 
+    let approvals = Arc::new(Approvals::new(writ_approval::Ports {
+        record: Arc::clone(&record),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+    }));
     let gate = Gate::new(Ports {
         identify: Arc::clone(&registry) as _,
         catalog: Arc::clone(&catalog) as _,
         decide: Arc::clone(&engine) as _,
+        approve: Arc::clone(&approvals) as _,
         mint: Arc::new(Broker::new(Arc::clone(&store))),
         record: Arc::clone(&record),
         clock: Arc::clone(&clock),
@@ -155,6 +164,7 @@ async fn build(
         engine,
         store,
         registry,
+        approvals,
         identity,
         people,
         authorities,

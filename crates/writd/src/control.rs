@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use writ_capture::Feature;
 use writ_control::api::{
-    ActionQuery, Agents, Approval, Approved, Check, CheckState, Checkpoint, Checks, LogQuery, LoggedOut,
-    Login, LoginBegun, LoginFinish, LoginState, Nothing, PolicyText, PolicyView, Prepared, Reloaded,
-    Revocation, Revoked, RunOpen, SecretRef, Secrets, ServiceDetail, ServiceQuery, Services, SessionRow,
-    Sessions, Status, Story, Who,
+    ActionQuery, Agents, AnswerGiven, AnswerTaken, Approval, Approved, Check, CheckState, Checkpoint, Checks,
+    LogQuery, LoggedOut, Login, LoginBegun, LoginFinish, LoginState, Nothing, PolicyText, PolicyView,
+    Prepared, Questions, Reloaded, Revocation, Revoked, RunOpen, SecretRef, Secrets, ServiceDetail,
+    ServiceQuery, Services, SessionRow, Sessions, Status, Story, Who,
 };
 use writ_control::{Answer, Caller, Class, Clearance, Daemon, Fault, LeafStream, Opening};
 use writ_core::event::{SecretRemoved, SecretSet};
@@ -15,7 +15,7 @@ use writ_core::{Secret, SecretName};
 use writ_session::Live;
 
 use crate::world::World;
-use crate::{agents, evidence, people, reload, runs};
+use crate::{agents, approving, evidence, people, reload, runs};
 
 /// The daemon as the control server knows it.
 pub(crate) struct Control(pub(crate) Arc<World>);
@@ -68,6 +68,14 @@ impl Daemon for Control {
 
     fn agent_approve<'a>(&'a self, by: &'a Clearance, ask: Approval) -> Answer<'a, Approved> {
         Box::pin(agents::approve(&self.0, by, ask))
+    }
+
+    fn approval_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Questions> {
+        Box::pin(approving::list(&self.0, by))
+    }
+
+    fn approval_answer<'a>(&'a self, by: &'a Clearance, ask: AnswerGiven) -> Answer<'a, AnswerTaken> {
+        Box::pin(approving::answer(&self.0, by, ask))
     }
 
     fn log_query<'a>(&'a self, by: &'a Clearance, ask: LogQuery) -> Answer<'a, LeafStream> {

@@ -3,6 +3,7 @@
 
 mod admission;
 mod agents;
+mod approving;
 mod assemble;
 mod configuration;
 mod control;

@@ -153,6 +153,12 @@ fn owner(peer: &Peer) -> LoginOwner {
     LoginOwner { uid: login_uid.unwrap_or_else(|| peer.uid()), login_uid, audit_session }
 }
 
+/// The human behind a call.
+pub(crate) async fn caller(world: &World, by: &Clearance) -> Result<Human, Fault> {
+    let peer = peer(by.caller()).await?;
+    human(world, &peer, peer.uid()).map_err(|error| failed(&error))
+}
+
 fn who(world: &World, peer: &Peer) -> Result<Who, Fault> {
     let human = human(world, peer, peer.uid()).map_err(|error| failed(&error))?;
     let owner = owner(peer);

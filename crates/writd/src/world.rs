@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use writ_approval::Approvals;
 use writ_broker::Store;
 use writ_capture::resolver::{Names, Resolver};
 use writ_capture::{Capture, Events};
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) engine: Arc<Engine>,
     pub(crate) store: Arc<Store>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) approvals: Arc<Approvals>,
     pub(crate) attestors: Attestors,
     pub(crate) pins: Pins,
     pub(crate) identity: Identity,

@@ -55,6 +55,10 @@ operations! {
     "agent.list" AgentList Administrators;
     /// Trust a digest that is held.
     "agent.approve" AgentApprove Administrators;
+    /// The actions that wait for somebody's approval.
+    "approval.list" ApprovalList Own;
+    /// Say yes or no to one.
+    "approval.answer" ApprovalAnswer Own;
     /// Read the evidence.
     "log.query" LogQuery Own;
     /// The story of one action.

@@ -101,6 +101,8 @@ async fn dispatch(context: &Context, peer: &Connected, by: &Clearance, body: &[u
         Operation::HumanLogout => ask!(human_logout),
         Operation::AgentList => ask!(agent_list),
         Operation::AgentApprove => ask!(agent_approve, read),
+        Operation::ApprovalList => ask!(approval_list),
+        Operation::ApprovalAnswer => ask!(approval_answer, read),
         Operation::LogQuery => log_query(context, by, body).await,
         Operation::ActionWhy => ask!(action_why, read),
         Operation::SecretSet => reply::fault(&unreadable("the value comes as the body itself")),

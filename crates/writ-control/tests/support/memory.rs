@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
 use writ_control::api::{
-    ActionQuery, Agents, Approval, Approved, Check, CheckState, Checkpoint, Checks, LeafText, LogQuery,
-    LoggedOut, Login, LoginBegun, LoginFinish, LoginPlace, LoginState, Nothing, PolicyView, Prepared,
-    Reloaded, Revocation, Revoked, RunOpen, RunOpened, SecretRef, Secrets, ServiceDetail, ServiceQuery,
-    Services, SessionRow, Sessions, Status, Story, Who, Whose,
+    ActionQuery, Agents, AnswerGiven, AnswerTaken, Approval, Approved, Check, CheckState, Checkpoint, Checks,
+    LeafText, LogQuery, LoggedOut, Login, LoginBegun, LoginFinish, LoginPlace, LoginState, Nothing,
+    PolicyView, Prepared, Questions, Reloaded, Revocation, Revoked, RunOpen, RunOpened, SecretRef, Secrets,
+    ServiceDetail, ServiceQuery, Services, SessionRow, Sessions, Status, Story, Who, Whose,
 };
 use writ_control::{Answer, Caller, Class, Clearance, Daemon, Fault, LeafStream, Opening, Scope};
 use writ_core::config::{Place, Problems};
@@ -41,6 +41,7 @@ pub(crate) struct Memory {
     /// Whether callers signed in at the issuer.
     pub(crate) signed_in: AtomicBool,
     pub(crate) agents: Mutex<Agents>,
+    pub(crate) questions: Mutex<Questions>,
     /// Runs that were adopted and have neither become sessions nor been forgotten.
     pub(crate) openings: Arc<AtomicUsize>,
     /// Followers of the log wait for this.
@@ -68,6 +69,7 @@ impl Default for Memory {
             ready: AtomicBool::new(true),
             signed_in: AtomicBool::new(false),
             agents: Mutex::default(),
+            questions: Mutex::default(),
             openings: Arc::default(),
             recorded: tokio::sync::watch::Sender::new(0),
         }
@@ -305,6 +307,24 @@ impl Daemon for Memory {
             let digest = row.held.remove(held);
             row.pinned.push(digest.clone());
             Ok(Approved { agent: ask.agent, digest })
+        })
+    }
+
+    fn approval_list<'a>(&'a self, by: &'a Clearance) -> Answer<'a, Questions> {
+        Box::pin(async move {
+            let human = self.who(by).human;
+            let mut all = self.questions.lock().unwrap().clone();
+            all.questions.retain(|row| by.scope() == Scope::All || row.yours || row.human == human);
+            Ok(all)
+        })
+    }
+
+    fn approval_answer<'a>(&'a self, by: &'a Clearance, ask: AnswerGiven) -> Answer<'a, AnswerTaken> {
+        Box::pin(async move {
+            let mut all = self.questions.lock().unwrap();
+            let found = all.questions.iter().position(|row| row.approval == ask.approval && row.yours);
+            all.questions.remove(found.ok_or_else(|| Fault::missing("approval", &ask.approval))?);
+            Ok(AnswerTaken { by: self.who(by).human, settled: true })
         })
     }
 

@@ -11,6 +11,7 @@ use crate::argument::Argument;
 use crate::grant::ActsFor;
 use crate::mode::Mode;
 use crate::name::{AgentName, HostName, HumanId, OperationName, SecretName, ServiceName};
+use crate::obligation::Label;
 use crate::service::{AgentPeer, Effect, Protocol};
 use crate::spiffe::TrustDomain;
 use crate::units::{ByteSize, Span};
@@ -155,6 +156,7 @@ from_text! {
     ByteSize: "a size", "\"64 KiB\"";
     IpAddr: "an IP address", "\"192.0.2.1\"";
     SocketAddr: "an IP address and port", "\"127.0.0.1:8443\"";
+    Label: "a label", "\"read:untrusted\"";
 }
 
 impl FromStr for TrustDomain {

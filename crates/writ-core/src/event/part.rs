@@ -1,10 +1,13 @@
 //! What events are made of. Fields in alphabetical order, as in the events themselves.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::argument::Arguments;
-use crate::id::{RunId, SessionId};
+use crate::id::{ApprovalId, RunId, SessionId};
 use crate::name::{AgentName, HumanId, OperationName, ServiceName};
+use crate::obligation::Label;
 use crate::service::Effect;
 use crate::spiffe::SpiffeId;
 
@@ -44,6 +47,56 @@ pub struct Keys {
     pub human: Key,
     /// SHA-256 of the policy set, hex.
     pub policy_digest: String,
+}
+
+/// What an action was permitted under, beside its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// Labels that its session has from here on and did not have before.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub acquired: BTreeSet<Label>,
+    /// The approvals that it rests on. One that was given once is used up by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<ApprovalId>,
+    /// What it is counted against.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<Counted>,
+    /// The labels that its session had.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<Label>,
+}
+
+impl Terms {
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        let Self { acquired, approvals, counted, labels } = self;
+        acquired.is_empty() && approvals.is_empty() && counted.is_empty() && labels.is_empty()
+    }
+}
+
+/// An amount that counts against the rate of a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    /// How much: 1 against a limit, the argument against a budget.
+    pub amount: u64,
+    /// The limit or budget, as it is written.
+    pub obligation: String,
+    /// The policy that has it.
+    pub policy: String,
+}
+
+/// What an approver said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Yes, once.
+    Approved,
+    /// Yes, and for the rest of the session whenever it does this operation there.
+    ApprovedForSession,
+    /// No.
+    Denied,
 }
 
 /// What was asked of which service.

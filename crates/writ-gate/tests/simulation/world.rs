@@ -18,8 +18,8 @@ use writ_core::{
 };
 use writ_gate::{
     Admitted, Asked, Body, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination,
-    Ended, Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Permit, Ports, Refusal,
-    Session, SessionFacts, TraceId, Verdict,
+    Ended, Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Moment, Nobody, Permit,
+    Ports, Refusal, Session, SessionFacts, TraceId, Verdict,
 };
 
 use crate::log::{Disk, Log, Mood, lock};
@@ -136,7 +136,7 @@ impl Decide for Truth {
         verdict(true, true)
     }
 
-    fn decide(&self, session: &Session, _: &Service, _: &Operation) -> Verdict {
+    fn decide(&self, session: &Session, _: &Service, _: &Operation, _: &Moment<'_>) -> Verdict {
         if !self.alive(session) {
             self.violate("I8: a session that has ended is decided on");
         }
@@ -155,6 +155,7 @@ fn verdict(agent: bool, human: bool) -> Verdict {
     Verdict {
         keys: Keys { agent: key(agent), human: key(human), policy_digest: String::new() },
         reason: None,
+        owed: Vec::new(),
         mode: Mode::Enforce,
     }
 }
@@ -192,6 +193,15 @@ impl Mint for Truth {
             _ => self.violate("I3: a lease ends that was not minted, or ends twice"),
         }
         LeaseFate::Standing
+    }
+}
+
+/// A body that is there, or is lost.
+struct Small(Result<&'static [u8], Reason>);
+
+impl Body for Small {
+    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>> {
+        Box::pin(std::future::ready(self.0))
     }
 }
 
@@ -313,14 +323,9 @@ impl World {
         let deciding = Box::pin(async move {
             let host = HostName::new("api.test").unwrap();
             let head = RequestHead { method: "GET", path, query, headers: Headers::default() };
-            let selected = gate.select(&admitted, &host, &head);
-            let body = match selected.reads_body() {
-                true if lost => Body::Lost(Reason::BodyTooLarge),
-                true => Body::Read(b"{}"),
-                false => Body::Unread,
-            };
+            let mut body = Small(if lost { Err(Reason::BodyTooLarge) } else { Ok(b"{}") });
             let marks = Marks { handles: &handles, trace };
-            gate.action(&admitted, Asked { host: &host, head, marks, selected, body }).await
+            gate.action(&admitted, Asked { host: &host, head, marks, body: &mut body }).await
         });
         self.tasks.push(Task { deciding, names });
     }
@@ -593,6 +598,7 @@ fn pick<T>(items: &mut Vec<T>, dice: &Dice) -> Option<T> {
 
 fn gate(truth: &Arc<Truth>, log: &Arc<Log>, dice: &Arc<Dice>) -> Gate {
     Gate::new(Ports {
+        approve: Arc::new(Nobody),
         identify: truth.clone(),
         catalog: truth.clone(),
         decide: truth.clone(),
@@ -649,6 +655,7 @@ fn service() -> Arc<Service> {
         query: BTreeMap::new(),
         arguments: BTreeMap::new(),
         graphql: None,
+        labels: BTreeSet::new(),
     };
     Arc::new(Service {
         name: ServiceName::new("api").unwrap(),

@@ -32,7 +32,8 @@ pub(super) fn sliced(rules: &[Rule], index: &Index, request: &Request, entities:
     let (principal, action) = (anchors(request.principal()), anchors(request.action()));
     let candidates = index.candidates(&principal, &action, &anchors(request.resource()));
     let slice = Slice::new(&candidates, rules, &Shared::default());
-    let Answer { permits, forbids, failed } = slice.answer(&Authorizer::new(), request, entities);
+    let Answer { permits, forbids, failed, waiting } = slice.answer(&Authorizer::new(), request, entities);
+    assert!(waiting.is_empty(), "nothing waits that has no obligation");
     let names = |ids: &[Arc<str>]| ids.iter().map(ToString::to_string).collect::<BTreeSet<String>>();
     let failed = failed.iter().map(|(id, _)| id.to_string()).collect();
     match (forbids.is_empty(), permits.is_empty()) {
@@ -43,7 +44,7 @@ pub(super) fn sliced(rules: &[Rule], index: &Index, request: &Request, entities:
 }
 
 pub(super) fn indexed(set: &cedar_policy::PolicySet) -> (Vec<Rule>, Index) {
-    let rules: Vec<Rule> = set.policies().cloned().map(Rule::new).collect();
+    let rules: Vec<Rule> = set.policies().cloned().map(|policy| Rule::new(policy, Vec::new())).collect();
     let mut index = Index::default();
     for (number, rule) in (0..).zip(&rules) {
         index.insert(number, &rule.policy);
@@ -149,7 +150,7 @@ proptest! {
         let ids = |count: usize| (0..count).map(|n| Arc::from(format!("p{n}"))).collect::<Vec<Arc<str>>>();
         let effect = |permit: &bool| if *permit { Effect::Permit } else { Effect::Forbid };
         let failed: Vec<_> = failed.iter().map(|permit| (Arc::from("f"), effect(permit))).collect();
-        let answer = Answer { permits: ids(permits), forbids: ids(forbids), failed: failed.clone() };
+        let answer = Answer { permits: ids(permits), forbids: ids(forbids), failed: failed.clone(), ..Answer::default() };
         let (key, _) = answer.key();
         prop_assert_eq!(key.permitted, permits > 0 && forbids == 0 && failed.is_empty());
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use writ_core::argument::ArgumentKind;
 use writ_core::{Argument, Arguments, Reason, Service};
-use writ_gate::{Decide, Verdict};
+use writ_gate::{Decide, Moment, Verdict};
 use writ_policy::{Engine, PolicySet, SAMPLE_KEYS, read_samples, run_samples, schema_text};
 
 use crate::support::{argument, in_body, operation, services, session};
@@ -47,7 +47,7 @@ fn decide(arguments: Arguments) -> Verdict {
     let (forge, mut create) = operation(&typed(), "forge/issues.create");
     create.arguments = arguments;
     let who = session("coder", "unix:alice", &[]);
-    Engine::new(load(POLICY).unwrap()).decide(&who, &forge, &create)
+    Engine::new(load(POLICY).unwrap()).decide(&who, &forge, &create, &Moment::default())
 }
 
 #[test]

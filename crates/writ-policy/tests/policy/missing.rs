@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::support::{decide, led_by, load, operation, service, services, session};
 use writ_core::{Effect, Mode, Reason, Service};
-use writ_gate::{Decide, Verdict};
+use writ_gate::{Decide, Moment, Verdict};
 use writ_policy::{Engine, Observed, PolicySet, explain};
 
 const AGENT: &str = "@id(\"agent\") permit (principal == Writ::Agent::\"coder\", action, resource);";
@@ -47,7 +47,7 @@ fn empty_policy_means_refuse() {
     assert!(none.is_empty());
     let (service, operation) = operation(&services(), "forge/repo.fetch");
     let engine = Engine::new(Arc::new(none));
-    refused(&engine.decide(&alice(), &service, &operation), Reason::AgentNotPermitted);
+    refused(&engine.decide(&alice(), &service, &operation, &Moment::default()), Reason::AgentNotPermitted);
     refused(&engine.reach(&alice(), &service), Reason::AgentNotPermitted);
 }
 
@@ -83,7 +83,7 @@ fn an_operation_that_the_set_was_not_checked_against_is_refused() {
     let engine = Engine::new(load("permit (principal, action, resource);").unwrap());
     let other = [service("wiki", &[("page.read", Effect::Read, &[])])];
     let (wiki, read) = operation(&other, "wiki/page.read");
-    refused(&engine.decide(&alice(), &wiki, &read), Reason::AgentNotPermitted);
+    refused(&engine.decide(&alice(), &wiki, &read, &Moment::default()), Reason::AgentNotPermitted);
     refused(&engine.reach(&alice(), &wiki), Reason::AgentNotPermitted);
 }
 
@@ -92,10 +92,10 @@ fn an_operation_with_other_facts_than_the_sets_is_refused() {
     let engine = Engine::new(load("permit (principal, action, resource);").unwrap());
     let other = [service("forge", &[("repo.delete", Effect::Read, &["owner", "repo"])])];
     let (forge, read) = operation(&other, "forge/repo.delete");
-    refused(&engine.decide(&alice(), &forge, &read), Reason::PolicyError);
+    refused(&engine.decide(&alice(), &forge, &read, &Moment::default()), Reason::PolicyError);
     let (_, send) = operation(&services(), "mail/send");
     let (forge, _) = operation(&services(), "forge/repo.fetch");
-    refused(&engine.decide(&alice(), &forge, &send), Reason::PolicyError);
+    refused(&engine.decide(&alice(), &forge, &send, &Moment::default()), Reason::PolicyError);
 }
 
 #[test]
@@ -103,9 +103,9 @@ fn a_missing_or_surplus_argument_is_refused_even_without_conditions() {
     let engine = Engine::new(load(&format!("{AGENT}{HUMAN}")).unwrap());
     let (forge, mut fetch) = operation(&services(), "forge/repo.fetch");
     fetch.arguments.insert("more".to_owned(), "".into());
-    refused(&engine.decide(&alice(), &forge, &fetch), Reason::PolicyError);
+    refused(&engine.decide(&alice(), &forge, &fetch, &Moment::default()), Reason::PolicyError);
     fetch.arguments.clear();
-    refused(&engine.decide(&alice(), &forge, &fetch), Reason::PolicyError);
+    refused(&engine.decide(&alice(), &forge, &fetch, &Moment::default()), Reason::PolicyError);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn conditions_see_arguments_groups_and_the_session() {
     let engine = Engine::new(load(text).unwrap());
     let (forge, mut fetch) = operation(&services(), "forge/repo.fetch");
     fetch.arguments.insert("owner".to_owned(), "other".into());
-    refused(&engine.decide(&alice(), &forge, &fetch), Reason::AgentNotPermitted);
+    refused(&engine.decide(&alice(), &forge, &fetch, &Moment::default()), Reason::AgentNotPermitted);
 }
 
 #[test]
@@ -179,9 +179,9 @@ fn groups_are_the_sessions_and_not_those_of_an_earlier_one() {
     let engine = Engine::new(load(&text).unwrap());
     let (forge, fetch) = operation(&services(), "forge/repo.fetch");
     for _ in 0..2 {
-        assert!(engine.decide(&alice(), &forge, &fetch).permits());
+        assert!(engine.decide(&alice(), &forge, &fetch, &Moment::default()).permits());
         let without = session("coder", "unix:alice", &["unix:alice"]);
-        refused(&engine.decide(&without, &forge, &fetch), Reason::HumanNotPermitted);
+        refused(&engine.decide(&without, &forge, &fetch, &Moment::default()), Reason::HumanNotPermitted);
     }
 }
 
@@ -190,30 +190,30 @@ fn what_is_observed_is_decided_all_the_same_and_only_for_whom_it_is() {
     let (forge, fetch) = operation(&services(), "forge/repo.fetch");
     let agent = alice().facts().agent.clone();
     let engine = Engine::observing(load(AGENT).unwrap(), Observed::from([agent]));
-    let verdict = engine.decide(&alice(), &forge, &fetch);
+    let verdict = engine.decide(&alice(), &forge, &fetch, &Moment::default());
     assert!(!verdict.permits() && engine.reach(&alice(), &forge).reaches(&alice()));
     assert_eq!((verdict.mode, verdict.observed()), (Mode::Observe, Some(Reason::HumanNotPermitted)));
     // The next set enforces again.
     engine.replace(load(AGENT).unwrap(), Observed::from(["another".parse().unwrap()]));
-    let verdict = engine.decide(&alice(), &forge, &fetch);
+    let verdict = engine.decide(&alice(), &forge, &fetch, &Moment::default());
     assert_eq!((verdict.mode, verdict.observed()), (Mode::Enforce, None));
     assert!(!engine.reach(&alice(), &forge).reaches(&alice()));
     // Of a service, for everybody; and what both keys permit is nothing to speak of.
     let observed = Service { mode: Mode::Observe, ..Service::clone(&forge) };
-    let verdict = engine.decide(&alice(), &observed, &fetch);
+    let verdict = engine.decide(&alice(), &observed, &fetch, &Moment::default());
     assert_eq!(verdict.observed(), Some(Reason::HumanNotPermitted));
     engine.replace(load(&format!("{AGENT}{HUMAN}")).unwrap(), Observed::new());
-    assert_eq!(engine.decide(&alice(), &observed, &fetch).observed(), None);
+    assert_eq!(engine.decide(&alice(), &observed, &fetch, &Moment::default()).observed(), None);
 }
 
 #[test]
 fn a_replaced_set_holds_for_the_next_decision() {
     let engine = Engine::new(load(&format!("{AGENT}{HUMAN}")).unwrap());
     let (forge, fetch) = operation(&services(), "forge/repo.fetch");
-    let before = engine.decide(&alice(), &forge, &fetch);
+    let before = engine.decide(&alice(), &forge, &fetch, &Moment::default());
     assert!(before.permits());
     engine.replace(load(AGENT).unwrap(), Observed::new());
-    let after = engine.decide(&alice(), &forge, &fetch);
+    let after = engine.decide(&alice(), &forge, &fetch, &Moment::default());
     refused(&after, Reason::HumanNotPermitted);
     assert_ne!(before.keys.policy_digest, after.keys.policy_digest);
     assert_eq!(after.keys.policy_digest, engine.set().digest());
@@ -225,7 +225,11 @@ fn more_principals_than_are_kept_are_decided_all_the_same() {
         Engine::new(load(&format!("{AGENT} permit (principal is Writ::Human, action, resource);")).unwrap());
     let (forge, fetch) = operation(&services(), "forge/repo.fetch");
     for n in 0..=writ_gate::limits::POLICY_VIEWS_MAX * 2 {
-        assert!(engine.decide(&session("coder", &format!("unix:u{n}"), &[]), &forge, &fetch).permits());
+        assert!(
+            engine
+                .decide(&session("coder", &format!("unix:u{n}"), &[]), &forge, &fetch, &Moment::default())
+                .permits()
+        );
     }
 }
 
@@ -267,7 +271,8 @@ fn reach_never_says_no_where_a_decision_says_yes() {
                 let reach = engine.reach(&who, &service);
                 let mut some =
                     service.operations.iter().map(|rule| operation(&services(), rule.name.as_str()).1);
-                let permitted = some.any(|operation| engine.decide(&who, &service, &operation).permits());
+                let permitted = some
+                    .any(|operation| engine.decide(&who, &service, &operation, &Moment::default()).permits());
                 assert!(reach.permits() || !permitted, "{text}\n{who:?}\n{}", service.name);
                 assert_eq!(reach.permits(), reach.reason.is_none());
                 if reach.permits() { yes += 1 } else { no += 1 }

@@ -192,7 +192,7 @@ fn the_schema_has_an_action_per_operation() {
     let schema = schema_text(&services());
     assert!(schema.contains(
         "  action \"forge/repo.fetch\" in [\"read\"] appliesTo {\n    principal: [Agent, Human],\n    resource: [Service],\n    \
-         context: { \"args\": { \"owner\": String, \"repo\": String }, \"session\": Session },\n  };\n"
+         context: { \"args\": { \"owner\": String, \"repo\": String }, \"path\": Path, \"session\": Session },\n  };\n"
     ), "{schema}");
     assert_eq!(load("").unwrap().schema(), schema);
 }

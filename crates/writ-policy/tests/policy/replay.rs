@@ -7,7 +7,7 @@ use writ_core::{
     ActionId, ActsFor, Argument, Assurance, ConnId, Grants, Mode, Operation, Process, Reason, RunId, Service,
     SessionId, Timestamp,
 };
-use writ_gate::{Decide, Session};
+use writ_gate::{Decide, Moment, Session};
 use writ_policy::{Decided, Engine, PolicySet, Replay, ReplayScope, Replayed, Skipped};
 
 use crate::support::{led_by, load, operation, services, session};
@@ -75,7 +75,7 @@ impl Book {
         operation: &Operation,
         other: Option<Reason>,
     ) -> ActionId {
-        let verdict = self.engine.decide(session, service, operation);
+        let verdict = self.engine.decide(session, service, operation, &Moment::default());
         let action = ActionId::from_bits(self.leaves.len() as u128);
         let request = Request {
             arguments: operation.arguments.clone(),
@@ -99,6 +99,7 @@ impl Book {
                 process: process(),
                 request,
                 tool_path,
+                terms: writ_core::event::Terms::default(),
             }),
             Some(_) if other.is_none() && service.mode == Mode::Observe => self.write(ActionIntended {
                 action,
@@ -110,6 +111,7 @@ impl Book {
                 process: process(),
                 request,
                 tool_path,
+                terms: writ_core::event::Terms::default(),
             }),
             Some(reason) => self.write(ActionRefused {
                 action,
@@ -121,6 +123,7 @@ impl Book {
                 reason,
                 request: Some(request),
                 tool_path,
+                labels: std::collections::BTreeSet::new(),
             }),
         }
         action
@@ -273,6 +276,7 @@ fn what_the_record_does_not_say_is_not_guessed() {
         reason: Reason::AmbiguousRequest,
         request: None,
         tool_path: known.tool_path(&[]),
+        labels: std::collections::BTreeSet::new(),
     };
     book.write(undecided);
 

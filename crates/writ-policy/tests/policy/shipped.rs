@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::support::{files, operation, services, session, shipped};
-use writ_gate::Decide;
+use writ_gate::{Decide, Moment};
 use writ_policy::{Engine, PolicySet, read_samples, run_samples};
 
 fn shipped_set() -> Arc<PolicySet> {
@@ -92,7 +92,7 @@ fn the_decision_matrix_is_as_it_was() {
                 writeln!(matrix, "{:<20} {}", format!("{}:", service.name), line(&reach)).unwrap();
                 for rule in &service.operations {
                     let (service, operation) = operation(&services(), rule.name.as_str());
-                    let verdict = engine.decide(&who, &service, &operation);
+                    let verdict = engine.decide(&who, &service, &operation, &Moment::default());
                     writeln!(matrix, "{:<20} {}", rule.name.as_str(), line(&verdict)).unwrap();
                 }
             }

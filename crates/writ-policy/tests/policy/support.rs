@@ -7,7 +7,7 @@ use std::sync::Arc;
 use writ_core::argument::{ArgumentKind, ArgumentRule, ArgumentSource};
 use writ_core::service::{OperationRule, PathSegment, PathTemplate, Upstream};
 use writ_core::{Assurance, Effect, Operation, Protocol, RunId, Service, SessionId, Timestamp, TrustDomain};
-use writ_gate::{Decide, Delegation, Human, Parent, Session, SessionFacts, Verdict};
+use writ_gate::{Decide, Delegation, Human, Moment, Parent, Session, SessionFacts, Verdict};
 use writ_policy::{Engine, PolicySet};
 
 pub(crate) type Files = Vec<(PathBuf, String)>;
@@ -25,6 +25,7 @@ pub(crate) fn service(name: &str, operations: &[(&str, Effect, &[&str])]) -> Arc
             query: BTreeMap::new(),
             arguments: BTreeMap::new(),
             graphql: None,
+            labels: std::collections::BTreeSet::new(),
         })
     };
     Arc::new(Service {
@@ -138,7 +139,7 @@ pub(crate) fn load(text: &str) -> Result<Arc<PolicySet>, String> {
 /// One decision by this policy text, in the forge of the demo.
 pub(crate) fn decide(text: &str, who: &Session, name: &str) -> Verdict {
     let (service, operation) = operation(&services(), name);
-    Engine::new(load(text).unwrap()).decide(who, &service, &operation)
+    Engine::new(load(text).unwrap()).decide(who, &service, &operation, &Moment::default())
 }
 
 /// The folder of shipped policies.

@@ -22,8 +22,8 @@ use writ_core::{
 };
 use writ_gate::{
     BoxFuture, Catalog, Conn, Credential, Decide, Delegation, Destination, Gate, Handoff, Human, Identify,
-    Lease, Marks, Mint, MintError, Minted, Permit, Ports, Record, RecordError, Session, SessionFacts, Ticket,
-    Verdict, abandoned,
+    Lease, Marks, Mint, MintError, Minted, Moment, Nobody, Permit, Ports, Record, RecordError, Session,
+    SessionFacts, Ticket, Verdict, abandoned,
 };
 use writ_host::{SystemClock, SystemIds};
 use writ_proxy::{Authorities, Relay, RelaySettings};
@@ -133,6 +133,7 @@ impl World {
             secret,
         });
         let gate = Gate::new(Ports {
+            approve: Arc::new(Nobody),
             identify: memory.clone(),
             catalog: memory.clone(),
             decide: memory.clone(),
@@ -262,6 +263,7 @@ impl Catalog for Memory {
             query: BTreeMap::default(),
             arguments: BTreeMap::default(),
             graphql: None,
+            labels: std::collections::BTreeSet::new(),
         };
         let operation = Operation { rule: Arc::new(rule), arguments: BTreeMap::default() };
         Ok(Selection { candidates: vec![operation], reads_body: head.path.starts_with("/read/") })
@@ -285,7 +287,7 @@ impl Catalog for Memory {
 fn verdict(permitted: bool) -> Verdict {
     let key = Key { permitted, policies: vec!["test".into()] };
     let keys = Keys { agent: key.clone(), human: key, policy_digest: "00".into() };
-    Verdict { keys, reason: None, mode: writ_core::Mode::Enforce }
+    Verdict { keys, reason: None, owed: Vec::new(), mode: writ_core::Mode::Enforce }
 }
 
 impl Decide for Memory {
@@ -293,7 +295,7 @@ impl Decide for Memory {
         verdict(true)
     }
 
-    fn decide(&self, _: &Session, _: &Service, operation: &Operation) -> Verdict {
+    fn decide(&self, _: &Session, _: &Service, operation: &Operation, _: &Moment<'_>) -> Verdict {
         verdict(!operation.rule.name.as_str().ends_with("/denied"))
     }
 }

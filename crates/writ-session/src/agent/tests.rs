@@ -122,7 +122,6 @@ fn every_problem_of_a_rule_is_reported_with_its_line() {
     for (text, part) in [
         ("pin = []", "nothing could ever run"),
         ("pin = [\"abc\"]", "`abc` is no digest"),
-        ("owner_human = \"unix:a\"", "do not act for their owner"),
         ("[[govern]]\nprocesses = { unit = \"a.service\" }", "could never be this agent"),
     ] {
         let problems = read(&format!("owner = \"a\"\n{text}")).unwrap_err();

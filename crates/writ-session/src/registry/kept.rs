@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use writ_core::SessionId;
-use writ_gate::{Session, SessionFacts};
+use writ_gate::{Delegation, Ledger, Session, SessionFacts};
 use writ_host::durable::{self, FileError};
 
 use super::{Live, Start};
@@ -52,7 +52,10 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Reads one back; `None` if it is no session, or not the one that its name says.
-pub(super) fn read(path: &Path) -> Result<Option<Live>, Error> {
+pub(super) fn read(
+    path: &Path,
+    ledger: impl FnOnce(&Delegation) -> Arc<Ledger>,
+) -> Result<Option<Live>, Error> {
     let bytes = durable::read(path)?.unwrap_or_default();
     let Ok(kept) = serde_json::from_slice::<Kept>(&bytes) else { return Ok(None) };
     let Kept { version, facts, start } = kept;
@@ -61,7 +64,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Live>, Error> {
     if version != VERSION || !named || facts.human.uid == 0 {
         return Ok(None);
     }
-    Ok(Some(Live { session: Arc::new(Session::new(facts)), start }))
+    let ledger = ledger(&facts.delegation);
+    Ok(Some(Live { session: Arc::new(Session::sharing(facts, ledger)), start }))
 }
 
 fn path(folder: &Path, id: SessionId) -> PathBuf {

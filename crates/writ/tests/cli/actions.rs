@@ -111,6 +111,7 @@ async fn done(record: &dyn Record, number: u128, (request, keys): (Request, Keys
         process: process(),
         request,
         tool_path: Vec::new(),
+        terms: writ_core::event::Terms::default(),
     };
     let ticket = record.intent(intent.clone()).await.unwrap();
     let closed = ActionClosed {
@@ -142,6 +143,7 @@ fn refused(number: u128, reason: Reason, decided: Option<(Request, Keys)>) -> Ac
         process: process(),
         reason,
         request,
+        labels: std::collections::BTreeSet::new(),
         tool_path: Vec::new(),
     }
 }

@@ -332,6 +332,7 @@ fn events(memory: &Memory) {
             process: process(),
             request: request("forge/issues.list", "GET", "/repos/acme/issues"),
             tool_path: vec![Hop { how: Known::Observed, kind: HopKind::Human, name: "unix:ann".into() }],
+            terms: writ_core::event::Terms::default(),
         },
     );
     memory.record(
@@ -364,6 +365,7 @@ fn events(memory: &Memory) {
             reason: Reason::AgentNotPermitted,
             request: Some(request("forge/repo.delete", "DELETE", "/repos/\u{1b}[31macme\r\nfaked line")),
             tool_path: Vec::new(),
+            labels: std::collections::BTreeSet::new(),
         },
     );
     memory.record(
