@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use writ_core::event::{Event, Leaf};
-use writ_core::{ActionId, AgentName, HumanId, ServiceName, SessionId, Timestamp};
+use writ_core::{ActionId, AgentName, ApprovalId, HumanId, ServiceName, SessionId, Timestamp};
 
 use crate::archive::read_bundle;
 use crate::error::Error;
@@ -81,7 +81,42 @@ impl Log {
                 break;
             }
         }
-        Ok(leaves)
+        let asked = self.approvals(action, &leaves)?;
+        Ok(asked.into_iter().chain(leaves).collect())
+    }
+
+    /// What people were asked and said of an action: those of its session that it rests on, or that it asked first.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are not about approvals")]
+    fn approvals(&self, action: ActionId, leaves: &[Leaf]) -> Result<Vec<Leaf>, Error> {
+        let mut wanted: Vec<ApprovalId> = Vec::new();
+        let mut asked = false;
+        for leaf in leaves {
+            match &leaf.event {
+                Event::ActionIntended(intent) => wanted.extend(&intent.terms.approvals),
+                Event::ActionRefused(refused) => asked = refused.reason.code().starts_with("approval."),
+                _ => {}
+            }
+        }
+        let session = leaves.iter().find_map(|leaf| leaf.event.actor()).map(|actor| actor.session);
+        let (Some(session), true) = (session, asked || !wanted.is_empty()) else { return Ok(Vec::new()) };
+        let mut reader = self.read(Query { session: Some(session), ..Query::default() });
+        let mut found = Vec::new();
+        while let Some(leaf) = reader.next()? {
+            let about = match &leaf.event {
+                Event::ApprovalRequested(event) if event.action == action => {
+                    wanted.push(event.approval);
+                    true
+                }
+                Event::ApprovalRequested(event) => wanted.contains(&event.approval),
+                Event::ApprovalAnswered(event) => wanted.contains(&event.approval),
+                Event::ApprovalClosed(event) => wanted.contains(&event.approval),
+                _ => false,
+            };
+            if about {
+                found.push(leaf);
+            }
+        }
+        Ok(found)
     }
 }
 

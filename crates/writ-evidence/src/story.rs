@@ -1,12 +1,18 @@
 //! Leaves in words: the sentences of `writ why`. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use writ_core::Argument;
-use writ_core::event::{Actor, Event, Hop, HopKind, Key, Keys, Leaf, LeaseFate, Outcome, Request};
+use writ_core::event::{
+    Actor, Answer, Counted, Event, Hop, HopKind, Key, Keys, Leaf, LeaseFate, Outcome, Request, Terms,
+};
+use writ_core::{Argument, Label};
 
 /// The story of one action, from its leaves: who, for whom, what, both keys, lease, outcome.
-#[expect(clippy::wildcard_enum_match_arm, reason = "an action has three kinds of leaves")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an action has three kinds of leaves, and its approvals three more"
+)]
 pub fn why(leaves: &[Leaf]) -> String {
     let mut story = String::new();
     for leaf in leaves {
@@ -14,6 +20,16 @@ pub fn why(leaves: &[Leaf]) -> String {
             Event::ActionIntended(body) => tell_intent(&mut story, body),
             Event::ActionRefused(body) => tell_refusal(&mut story, body),
             Event::ActionClosed(body) => tell_receipt(&mut story, body),
+            Event::ApprovalRequested(body) => writeln!(
+                story,
+                "Approval {} was asked for, because of {}.",
+                body.approval,
+                body.rules.join("; ")
+            ),
+            Event::ApprovalAnswered(body) => tell_answer(&mut story, body),
+            Event::ApprovalClosed(body) => {
+                writeln!(story, "Approval {} is over: {}.", body.approval, body.cause)
+            }
             _ => Ok(()),
         };
         debug_assert!(told.is_ok(), "writing to a string cannot fail");
@@ -22,6 +38,40 @@ pub fn why(leaves: &[Leaf]) -> String {
 }
 
 type Told = std::fmt::Result;
+
+fn tell_answer(story: &mut String, body: &writ_core::event::ApprovalAnswered) -> Told {
+    let word = match body.answer {
+        Answer::Approved => "approved it",
+        Answer::ApprovedForSession => "approved it for the session",
+        Answer::Denied => "said no",
+    };
+    let note = body.note.as_ref().map_or(String::new(), |note| format!(", saying \"{note}\""));
+    writeln!(story, "{} {word}{note}.", body.by)
+}
+
+/// The session's labels, and what it was counted against.
+fn tell_terms(story: &mut String, terms: &Terms) -> Told {
+    tell_labels(story, &terms.labels)?;
+    if !terms.acquired.is_empty() {
+        writeln!(story, "The session has these labels from here on: {}.", words(&terms.acquired))?;
+    }
+    for Counted { amount, obligation, policy } in &terms.counted {
+        writeln!(story, "It counts {amount} against {obligation} of {policy}.")?;
+    }
+    Ok(())
+}
+
+fn tell_labels(story: &mut String, labels: &BTreeSet<Label>) -> Told {
+    if labels.is_empty() {
+        Ok(())
+    } else {
+        writeln!(story, "The session had these labels: {}.", words(labels))
+    }
+}
+
+fn words(labels: &BTreeSet<Label>) -> String {
+    labels.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
+}
 
 fn tell_intent(story: &mut String, body: &writ_core::event::ActionIntended) -> Told {
     tell_request(story, &body.actor, &body.request)?;
@@ -35,6 +85,7 @@ fn tell_intent(story: &mut String, body: &writ_core::event::ActionIntended) -> T
         )?,
     }
     tell_keys(story, &body.keys)?;
+    tell_terms(story, &body.terms)?;
     tell_path(story, &body.tool_path)?;
     writeln!(
         story,
@@ -56,6 +107,7 @@ fn tell_refusal(story: &mut String, body: &writ_core::event::ActionRefused) -> T
     if let Some(keys) = &body.keys {
         tell_keys(story, keys)?;
     }
+    tell_labels(story, &body.labels)?;
     tell_path(story, &body.tool_path)?;
     writeln!(story, "Nothing was sent to the service, and no credential was minted.")?;
     writeln!(story, "hint: {}", body.reason.hint())
