@@ -12,6 +12,7 @@
     reason = "a test: what is not as expected should end it, and small dice fit everywhere"
 )]
 
+mod duties;
 mod log;
 mod world;
 
@@ -75,6 +76,8 @@ fn worlds_are_reproducible_and_reach_every_end() {
         "refused TwoHumans",
         "refused AgentNotPermitted",
         "refused EvidenceUnavailable",
+        "refused ApprovalDenied",
+        "refused LimitReached",
         "closed Completed NotMinted None",
         "closed Completed Standing None",
         "closed Failed NotMinted Some(BrokerFailed)",

@@ -18,10 +18,11 @@ use writ_core::{
 };
 use writ_gate::{
     Admitted, Asked, Body, BoxFuture, Catalog, Cause, Conn, Credential, Decide, Delegation, Destination,
-    Ended, Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Moment, Nobody, Permit,
-    Ports, Refusal, Session, SessionFacts, TraceId, Verdict,
+    Ended, Exchange, Gate, Human, Identify, Lease, Marks, Mint, MintError, Minted, Moment, Permit, Ports,
+    Refusal, Session, SessionFacts, TraceId, Verdict,
 };
 
+use crate::duties::Duties;
 use crate::log::{Disk, Log, Mood, lock};
 
 /// What is wrong with the log on purpose.
@@ -60,6 +61,7 @@ struct Truth {
     permits: AtomicBool,
     /// Whether what policy refuses is done all the same.
     observes: AtomicBool,
+    duties: Arc<Duties>,
     /// What the next mint does, and after how many polls.
     mint: Mutex<(Issuer, u32)>,
     minted: Mutex<BTreeMap<ActionId, u32>>,
@@ -141,7 +143,9 @@ impl Decide for Truth {
             self.violate("I8: a session that has ended is decided on");
         }
         let mode = if self.observes.load(Ordering::Relaxed) { Mode::Observe } else { Mode::Enforce };
-        Verdict { mode, ..verdict(self.permits.load(Ordering::Relaxed), true) }
+        let verdict = verdict(self.permits.load(Ordering::Relaxed), true);
+        let owed = if verdict.permits() { self.duties.owed() } else { Vec::new() };
+        Verdict { mode, owed, ..verdict }
     }
 }
 
@@ -239,6 +243,7 @@ impl World {
             service: service(),
             permits: AtomicBool::new(true),
             observes: AtomicBool::new(false),
+            duties: Arc::default(),
             mint: Mutex::new((Issuer::Lends, 0)),
             minted: Mutex::default(),
             disk: Arc::clone(&disk),
@@ -271,6 +276,7 @@ impl World {
             31 => {
                 self.truth.permits.store(self.dice.roll(3) > 0, Ordering::Relaxed);
                 self.truth.observes.store(self.dice.roll(4) == 0, Ordering::Relaxed);
+                self.truth.duties.change(|sides| self.dice.roll(sides));
             }
             32 => self.disturb_log(),
             33 => self.disturb_issuer(),
@@ -411,8 +417,9 @@ impl World {
         let bad = disk.durable[from..].iter().any(|event| match event {
             Event::ActionIntended(intent) => {
                 let both = intent.keys.agent.permitted && intent.keys.human.permitted;
-                // What is done in spite of a key says so, and nothing else does.
-                both == intent.observed.is_some()
+                // What is done in spite of a key says so; otherwise, only what was owed and not met does.
+                let unmet = [Some(Reason::ApprovalRequired), Some(Reason::LimitReached)];
+                both == (intent.observed.is_some() && !unmet.contains(&intent.observed))
             }
             _ => false,
         });
@@ -523,10 +530,11 @@ impl World {
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
-        match lock(&self.truth.disk).violations.first() {
-            Some(what) => Err(what.clone()),
-            None => Ok(()),
+        let disk = lock(&self.truth.disk);
+        if let Some(what) = disk.violations.first() {
+            return Err(what.clone());
         }
+        self.truth.duties.wrong(&disk.durable).map_or(Ok(()), |what| Err(what.to_owned()))
     }
 
     pub(crate) fn check_drained(&self) -> Result<(), String> {
@@ -598,7 +606,7 @@ fn pick<T>(items: &mut Vec<T>, dice: &Dice) -> Option<T> {
 
 fn gate(truth: &Arc<Truth>, log: &Arc<Log>, dice: &Arc<Dice>) -> Gate {
     Gate::new(Ports {
-        approve: Arc::new(Nobody),
+        approve: Arc::clone(&truth.duties) as _,
         identify: truth.clone(),
         catalog: truth.clone(),
         decide: truth.clone(),

@@ -5,6 +5,7 @@
 mod arguments;
 mod asking;
 mod missing;
+mod obligations;
 mod problems;
 mod replay;
 mod shipped;
