@@ -233,7 +233,7 @@ impl Approvals {
         }
     }
 
-    async fn wait(&self, wanted: &Wanted<'_>) -> Result<ApprovalId, Reason> {
+    async fn settled(&self, wanted: &Wanted<'_>) -> Result<ApprovalId, Reason> {
         let seal = seal(wanted);
         loop {
             let (id, mut stage) = self.question(wanted, &seal).await?;
@@ -252,8 +252,8 @@ impl Approvals {
 impl Approve for Approvals {
     fn ask<'a>(&'a self, wanted: &'a Wanted<'a>) -> BoxFuture<'a, Result<ApprovalId, Reason>> {
         Box::pin(async move {
-            let waited = tokio::time::timeout(self.wait, self.wait(wanted)).await;
-            waited.unwrap_or(Err(Reason::ApprovalPending))
+            let answer = tokio::time::timeout(self.wait, self.settled(wanted)).await;
+            answer.unwrap_or(Err(Reason::ApprovalPending))
         })
     }
 }

@@ -188,7 +188,7 @@ impl Per {
     /// How long it is.
     pub const fn length(self) -> Duration {
         match self {
-            Self::Minute => Duration::from_secs(60),
+            Self::Minute => Duration::from_mins(1),
             Self::Hour => Duration::from_hours(1),
             Self::Day => Duration::from_hours(24),
         }

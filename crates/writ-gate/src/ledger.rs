@@ -149,8 +149,8 @@ fn place(request: &Request) -> Place {
 
 impl State {
     fn room_for(&self, counted: &Counted, now: Timestamp) -> bool {
-        let Some((counter, rate)) = counter(counted) else { return false };
-        match self.spent.get(&counter) {
+        let Some((kind, rate)) = counter(counted) else { return false };
+        match self.spent.get(&kind) {
             Some(window) => window.sum(rate.per, now).saturating_add(counted.amount) <= rate.most,
             None => self.spent.len() < limits::LEDGER_COUNTERS_MAX && counted.amount <= rate.most,
         }
@@ -168,8 +168,8 @@ impl State {
             add(window, per, at, 1);
         }
         for counted in counted {
-            if let Some((counter, rate)) = counter(counted) {
-                add(self.spent.entry(counter).or_default(), rate.per, at, counted.amount);
+            if let Some((kind, rate)) = counter(counted) {
+                add(self.spent.entry(kind).or_default(), rate.per, at, counted.amount);
             }
         }
     }

@@ -73,7 +73,8 @@ impl Slice {
     /// The slice of these candidates, which are numbers of `rules`.
     pub(crate) fn new(candidates: &[u32], rules: &[Rule], shared: &Shared) -> Self {
         let mut settled = Answer::default();
-        let (mut rest, mut waiting): (Vec<(u32, &Rule)>, Vec<(u32, &Rule)>) = Default::default();
+        let mut rest: Vec<(u32, &Rule)> = Vec::new();
+        let mut waiting: Vec<(u32, &Rule)> = Vec::new();
         for number in candidates {
             let Some(rule) = usize::try_from(*number).ok().and_then(|at| rules.get(at)) else { continue };
             match (rule.conditional, rule.effect) {

@@ -136,7 +136,7 @@ impl Body for Waiting<'_> {
                     self.lost = lost;
                     upload
                 }
-                read => read,
+                read @ (Upload::Nothing | Upload::Read(_)) => read,
             };
             match (&self.upload, self.lost) {
                 (Upload::Read(read), None) => Ok(read.bytes()),

@@ -22,18 +22,19 @@ pub(crate) fn line(leaf: &Leaf) -> Vec<(Style, String)> {
 fn style(event: &Event) -> Style {
     match event {
         Event::ApprovalAnswered(e) if e.answer == Answer::Denied => Style::Bad,
-        Event::ApprovalAnswered(_) => Style::Good,
-        Event::ApprovalRequested(_) | Event::ApprovalClosed(_) => Style::Warn,
         Event::ActionRefused(_)
         | Event::ConnectionRefused(_)
         | Event::ConfigRefused(_)
         | Event::AgentRefused(_)
         | Event::EvidenceDropped(_) => Style::Bad,
         Event::ActionClosed(closed) if closed.outcome != Outcome::Completed => Style::Warn,
-        Event::RevocationOrdered(_) | Event::HumanSignal(_) => Style::Warn,
+        Event::RevocationOrdered(_)
+        | Event::HumanSignal(_)
+        | Event::ApprovalRequested(_)
+        | Event::ApprovalClosed(_) => Style::Warn,
         Event::NodeStarted(started) if !started.dangers.is_empty() => Style::Warn,
         Event::SessionOpened(opened) if !opened.dangers.is_empty() => Style::Warn,
-        Event::ActionIntended(_) | Event::ActionClosed(_) => Style::Good,
+        Event::ActionIntended(_) | Event::ActionClosed(_) | Event::ApprovalAnswered(_) => Style::Good,
         Event::NodeStarted(_)
         | Event::NodeStopped(_)
         | Event::EvidenceRecovered(_)

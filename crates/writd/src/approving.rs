@@ -104,7 +104,15 @@ pub(crate) async fn recall(world: &Arc<World>) -> anyhow::Result<()> {
 }
 
 /// Sessions whose past counts: the live ones, and those that shared a ledger with them.
-struct Past(Vec<(SessionId, Timestamp, Arc<Ledger>, Option<Arc<Session>>)>);
+struct Past(Vec<Member>);
+
+struct Member {
+    id: SessionId,
+    opened: Timestamp,
+    ledger: Arc<Ledger>,
+    /// The session, if it is live.
+    session: Option<Arc<Session>>,
+}
 
 impl Past {
     fn of(world: &World) -> anyhow::Result<Self> {
@@ -129,13 +137,13 @@ impl Past {
             let id = opened.actor.session;
             let session = live.iter().find(|live| live.session.facts().id == id);
             let session = session.map(|live| Arc::clone(&live.session));
-            past.0.push((id, leaf.time, Arc::clone(ledger), session));
+            past.0.push(Member { id, opened: leaf.time, ledger: Arc::clone(ledger), session });
         }
         Ok(past)
     }
 
     fn recall(self, world: &World) -> anyhow::Result<()> {
-        for (id, opened, ledger, session) in self.0 {
+        for Member { id, opened, ledger, session } in self.0 {
             let query = Query { session: Some(id), since: Some(opened), ..Query::default() };
             let mut reader = world.log.read(query);
             while let Some(leaf) = reader.next()? {

@@ -268,3 +268,33 @@ fn what_a_session_did_decides_what_it_may_do_and_is_not_forgotten() {
     }
     world.verify();
 }
+
+#[test]
+fn what_a_sub_agent_read_its_parent_knows() {
+    let configure = |host: &Host| {
+        host.configure("agents/coder.toml", "owner = \"x\"\nmay_start = [\"helper\"]\n");
+        host.configure("agents/helper.toml", "owner = \"x\"\n");
+        let helper = "@id(\"helper-reads\") @label(\"read:untrusted\")\n\
+                      permit (principal == Writ::Agent::\"helper\", action in Writ::Action::\"read\", resource);\n";
+        host.configure("policies/facts.cedar", &format!("{helper}{FACTS}"));
+    };
+    let Some(world) = World::configured("what_a_sub_agent_read_its_parent_knows", configure) else { return };
+    let (writ, root) = (writ_testkit::program("writ"), world.host.path(""));
+    let post = format!(
+        "curl -sS -o /dev/null -w '%{{http_code}} %header{{writ-reason}}\\n' \
+         -H 'Content-Type: application/json' -d '{{\"title\":\"x\"}}' {ISSUES}"
+    );
+    let script = format!(
+        "{} --root {} run --agent helper -- curl -sSf -o /dev/null {DEBUG} && {post}",
+        writ.display(),
+        root.display()
+    );
+    let said = world.host.run("coder", ["sh", "-c", &script]);
+    assert_eq!(said.stdout.trim(), "403 policy.agent_forbidden", "{}", said.all());
+    let refused = world.record("action.refused", |_| true);
+    assert_eq!(
+        (&refused["actor"]["agent"], &refused["labels"]),
+        (&"coder".into(), &json!(["read:untrusted"]))
+    );
+    world.verify();
+}

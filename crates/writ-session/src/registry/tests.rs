@@ -315,3 +315,33 @@ async fn a_run_without_namespaces_says_so_in_its_record() {
     assert_eq!(opened.dangers, ["io_uring", "without_namespaces"]);
     assert_eq!(opened.groups.as_deref(), Some(&["unix:dev".to_owned()][..]));
 }
+
+#[tokio::test]
+async fn a_run_and_those_that_it_starts_share_what_they_did_over_a_restart_too() {
+    let mut world = World::new();
+    let agent = agent("");
+    let open = async |parents: &[&Arc<Live>]| {
+        let mut request = request(&agent, world.registry.new_run());
+        let parent = |live: &&Arc<Live>| {
+            let facts = live.session.facts();
+            let (agent, run, session) = (facts.agent.clone(), facts.run, facts.id);
+            writ_gate::Parent { agent, run, session, spiffe_id: facts.spiffe_id.clone() }
+        };
+        request.delegation.parents = parents.iter().map(parent).collect();
+        world.registry.open(request).await.unwrap()
+    };
+    let eldest = open(&[]).await;
+    let middle = open(&[&eldest]).await;
+    let youngest = open(&[&eldest, &middle]).await;
+    let stranger = open(&[]).await;
+    let same = |one: &Live, other: &Live| Arc::ptr_eq(one.session.ledger(), other.session.ledger());
+    assert!(same(&eldest, &middle) && same(&eldest, &youngest) && !same(&eldest, &stranger));
+    // An eldest that exits leaves its ledger to the others.
+    world.registry.end(eldest.session.facts().id, Cause::Exited).unwrap();
+    let restored = world.restart().live;
+    let find = |live: &Live| {
+        let id = live.session.facts().id;
+        Arc::clone(restored.iter().find(|restored| restored.session.facts().id == id).unwrap())
+    };
+    assert!(same(&find(&middle), &find(&youngest)) && !same(&find(&middle), &find(&stranger)));
+}
