@@ -1,5 +1,11 @@
 //! Questions and answers against a log in memory: who counts, how often, and what is spent.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::default_trait_access,
+    reason = "a test fails by panicking, and names no empty map's type"
+)]
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

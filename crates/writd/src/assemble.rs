@@ -124,21 +124,9 @@ async fn build(
     capture.set_destinations(&destinations::all(&catalog, &names))?;
     let registry = open_registry((&layout, &settings), &record, (&clock, &ids))?;
 
-    let approvals = Arc::new(Approvals::new(writ_approval::Ports {
-        record: Arc::clone(&record),
-        clock: Arc::clone(&clock),
-        ids: Arc::clone(&ids),
-    }));
-    let gate = Gate::new(Ports {
-        identify: Arc::clone(&registry) as _,
-        catalog: Arc::clone(&catalog) as _,
-        decide: Arc::clone(&engine) as _,
-        approve: Arc::clone(&approvals) as _,
-        mint: Arc::new(Broker::new(Arc::clone(&store))),
-        record: Arc::clone(&record),
-        clock: Arc::clone(&clock),
-        ids: Arc::clone(&ids),
-    });
+    let approvals = open_approvals(&record, (&clock, &ids));
+    let engines = (&registry, &catalog, &engine, &approvals);
+    let gate = gate(engines, &store, &record, (&clock, &ids));
     let authorities = Arc::new(Authorities::new(Arc::clone(&clock), Arc::clone(&ids)));
     let governing = Arc::new(Governing::default());
     let hands = Hands::new((&capture, &events, &names), &governing, (&clock, &ids));
@@ -209,6 +197,40 @@ fn open_log(layout: &Layout, settings: &Settings, clock: &Arc<dyn Clock>) -> Res
         key_file: layout.state().join("evidence.key"),
     };
     Log::open(log_settings, Arc::clone(clock)).context("the evidence log cannot be opened")
+}
+
+/// The path, with everything that it asks.
+fn gate(
+    (registry, catalog, engine, approvals): (
+        &Arc<Registry>,
+        &Arc<CatalogStore>,
+        &Arc<Engine>,
+        &Arc<Approvals>,
+    ),
+    store: &Arc<Store>,
+    record: &Arc<dyn Record>,
+    (clock, ids): (&Arc<dyn Clock>, &Arc<dyn IdSource>),
+) -> Gate {
+    Gate::new(Ports {
+        identify: Arc::clone(registry) as _,
+        catalog: Arc::clone(catalog) as _,
+        decide: Arc::clone(engine) as _,
+        approve: Arc::clone(approvals) as _,
+        mint: Arc::new(Broker::new(Arc::clone(store))),
+        record: Arc::clone(record),
+        clock: Arc::clone(clock),
+        ids: Arc::clone(ids),
+    })
+}
+
+/// No open questions; those of before come back with the sessions that asked them.
+fn open_approvals(
+    record: &Arc<dyn Record>,
+    (clock, ids): (&Arc<dyn Clock>, &Arc<dyn IdSource>),
+) -> Arc<Approvals> {
+    let ports =
+        writ_approval::Ports { record: Arc::clone(record), clock: Arc::clone(clock), ids: Arc::clone(ids) };
+    Arc::new(Approvals::new(ports))
 }
 
 /// A registry without sessions; those of before come back once everything stands.

@@ -1,5 +1,7 @@
 //! What a session did decides what it may do next, and people are asked; both hold over a killed daemon.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
