@@ -19,9 +19,8 @@ use writ_core::{
     TrustDomain,
 };
 use writ_gate::{
-    Asked, Body, BoxFuture, Catalog, Conn, Decide, Delegation, Destination, Ended, Exchange, Gate, Human,
-    Identify, Marks, Mint, Moment, NoBody, Nobody, Ports, Record, RecordError, Session, SessionFacts, Ticket,
-    Verdict,
+    Asked, BoxFuture, Catalog, Conn, Decide, Delegation, Destination, Ended, Exchange, Gate, Human, Identify,
+    Marks, Mint, Moment, NoBody, Nobody, Ports, Record, RecordError, Session, SessionFacts, Ticket, Verdict,
 };
 
 use crate::{Broker, Store, StoreKey};
@@ -271,7 +270,7 @@ impl Decide for One {
     fn reach(&self, _: &Session, _: &Service) -> Verdict {
         let key = Key { permitted: true, policies: vec!["test".into()] };
         let keys = Keys { agent: key.clone(), human: key, policy_digest: String::new() };
-        Verdict { keys, reason: None, mode: writ_core::Mode::Enforce }
+        Verdict { keys, reason: None, owed: Vec::new(), mode: writ_core::Mode::Enforce }
     }
 
     fn decide(&self, session: &Session, service: &Service, _: &Operation, _: &Moment<'_>) -> Verdict {

@@ -287,7 +287,7 @@ mod tests {
             reason: Reason::HumanNotPermitted,
             request: Some(intent.request),
             tool_path: intent.tool_path,
-            labels: std::collections::BTreeSet::new(),
+            labels: BTreeSet::new(),
         };
         assert_eq!(
             why(&[leaf(refused)]),
