@@ -83,15 +83,13 @@ impl Approve for Duties {
                 polls = left;
                 return Poll::Pending;
             }
-            Poll::Ready(match says {
-                Some(reason) => Err(reason),
-                None => {
-                    let mut given = lock(&self.given);
-                    let id = ApprovalId::from_bits(given.len() as u128);
-                    given.insert(id, wanted.session.facts().id);
-                    Ok(id)
-                }
-            })
+            let give = || {
+                let mut given = lock(&self.given);
+                let id = ApprovalId::from_bits(given.len() as u128);
+                given.insert(id, wanted.session.facts().id);
+                id
+            };
+            Poll::Ready(says.map_or_else(|| Ok(give()), Err))
         }))
     }
 }
