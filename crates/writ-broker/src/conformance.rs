@@ -252,6 +252,7 @@ impl Catalog for One {
             arguments: BTreeMap::new(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),
+            mcp: None,
         };
         Ok(Operation { rule: Arc::new(rule), arguments: BTreeMap::new() }.into())
     }
@@ -271,6 +272,10 @@ impl Decide for One {
         let key = Key { permitted: true, policies: vec!["test".into()] };
         let keys = Keys { agent: key.clone(), human: key, policy_digest: String::new() };
         Verdict { keys, reason: None, owed: Vec::new(), mode: writ_core::Mode::Enforce }
+    }
+
+    fn could(&self, session: &Session, service: &Service, _: &OperationRule) -> Verdict {
+        self.reach(session, service)
     }
 
     fn decide(&self, session: &Session, service: &Service, _: &Operation, _: &Moment<'_>) -> Verdict {

@@ -35,7 +35,12 @@ impl Setting for Declared {
             "query" => ArgumentSource::Query(within.to_owned()),
             "body" => ArgumentSource::Body(within.parse().map_err(Wrong::content)?),
             "graphql" => ArgumentSource::Graphql(within.parse().map_err(Wrong::content)?),
-            _ => return Err(wrong("its place is none of `query:NAME`, `body:POINTER`, `graphql:POINTER`")),
+            "mcp" => ArgumentSource::Mcp(within.parse().map_err(Wrong::content)?),
+            _ => {
+                return Err(wrong(
+                    "its place is none of `query:NAME`, `body:POINTER`, `graphql:POINTER`, `mcp:POINTER`",
+                ));
+            }
         };
         if kind == ArgumentKind::Strings && matches!(source, ArgumentSource::Query(_)) {
             return Err(wrong("a query parameter has one value; hint: sets are read from bodies"));
@@ -67,7 +72,7 @@ impl Setting for Field {
 }
 
 /// The arguments of a rule that its path does not have. `body` is the document, where the rule reads one; `field` finds
-/// those of a GraphQL field.
+/// those of a GraphQL field or of what is asked of an MCP server.
 pub(crate) fn read(
     rule: &OperationRule,
     request: &RequestHead<'_>,
@@ -79,7 +84,7 @@ pub(crate) fn read(
         let found = match &wanted.source {
             ArgumentSource::Query(parameter) => query::argument(request.query, parameter, wanted.kind)?,
             ArgumentSource::Body(pointer) => in_body(body, pointer.tokens())?,
-            ArgumentSource::Graphql(_) => field(wanted)?,
+            ArgumentSource::Graphql(_) | ArgumentSource::Mcp(_) => field(wanted)?,
         };
         match found {
             Some(argument) if argument.kind() == wanted.kind && !too_many(&argument) => {

@@ -110,11 +110,12 @@ pub const KEYS: &[KeyDoc] = &[
     ),
     KeyDoc::optional(
         "operation.arguments.*",
-        "`query:NAME`, `body:POINTER` or `graphql:POINTER`, a space, and `string`, `integer`, `boolean` or `strings`, with \
+        "`query:NAME`, `body:POINTER`, `graphql:POINTER` or `mcp:POINTER`, a space, and `string`, `integer`, `boolean` or `strings`, with \
          `?` after it if it may be absent",
         "the arguments of the path alone",
         "What policies and records know of a request besides its path, by a name of a-z, 0-9 and `_`. `body` reads the JSON \
-         body at a JSON Pointer (RFC 6901), `graphql` the arguments of the root field. A request in which it is missing, of \
+         body at a JSON Pointer (RFC 6901), `graphql` the arguments of the root field, `mcp` those of the tool or prompt or the \
+         `params` of another method. A request in which it is missing, of \
          another type, or to be read in two ways is refused. A body that is read is held, up to 1 MiB; others stream.",
     ),
     KeyDoc::optional(
@@ -130,5 +131,22 @@ pub const KEYS: &[KeyDoc] = &[
         "the operation is not one of GraphQL",
         "One of the operations that share a path: requests whose document asks for this field, under whatever alias and in \
          whatever fragment. Sent by `POST`, one operation a request; persisted documents and batches are refused.",
+    ),
+    KeyDoc::optional(
+        "operation.mcp",
+        "a method as `tools/call NAME`, `resources/read`, or `session`, `GET`, `DELETE`, `response`",
+        "the operation is not one of an MCP server",
+        "One of the operations of an MCP server, which share a path. Tools are named, prompts and URIs may be. `session` is all \
+         that is not what the server is for: `initialize`, `server/discover`, `ping`, `logging/setLevel`, \
+         `subscriptions/listen`, notifications, the client's responses, the stream by `GET` and the end by `DELETE`. Lists \
+         are shown without what policy could not permit. What the server asks of its client (`sampling/createMessage`, \
+         `elicitation/create`, `roots/list`) reaches it only if a rule names it. Batches are refused.",
+    ),
+    KeyDoc::optional(
+        "operation.digest",
+        "`sha256:` and 64 hex digits",
+        "the tool is whatever the server says",
+        "The definition of an MCP tool that was approved, as `writ service import --mcp` writes it. A tool that is defined \
+         otherwise is not listed, and its calls are refused until this is the digest of what it is now.",
     ),
 ];

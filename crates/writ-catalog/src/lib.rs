@@ -46,6 +46,7 @@ mod graphql;
 mod json;
 mod keys;
 mod matching;
+mod mcp;
 mod method;
 mod operation;
 mod path;
@@ -57,4 +58,5 @@ mod template;
 
 pub use check::Services;
 pub use keys::KEYS;
+pub use mcp::digest;
 pub use store::{CatalogStore, Listed};

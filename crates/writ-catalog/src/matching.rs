@@ -11,7 +11,7 @@ use crate::graphql::{self, Executed};
 use crate::path::Path;
 use crate::query::parameter;
 use crate::rules::Rules;
-use crate::{argument, content, method, template};
+use crate::{argument, content, mcp, method, template};
 
 /// The one rule of a service whose connection is one action.
 pub(crate) fn connect_rule(name: OperationName) -> OperationRule {
@@ -24,6 +24,7 @@ pub(crate) fn connect_rule(name: OperationName) -> OperationRule {
         arguments: BTreeMap::new(),
         graphql: None,
         labels: std::collections::BTreeSet::new(),
+        mcp: None,
     }
 }
 
@@ -57,8 +58,8 @@ pub(crate) fn select(
     }
 }
 
-/// The first of the rules that covers the request's head. If that is a GraphQL field, all the other fields with it: what
-/// comes to such a path is one of them, or nothing.
+/// The first of the rules that covers the request's head. If that is a GraphQL field or something of an MCP server, all the
+/// others of the kind with it: what comes to such a path is one of them, or nothing.
 fn first<'r>(
     rules: impl Iterator<Item = &'r Arc<OperationRule>>,
     path: &Path<'_>,
@@ -66,11 +67,11 @@ fn first<'r>(
 ) -> Result<Selection, Reason> {
     let mut candidates: Vec<Operation> = Vec::new();
     for rule in rules {
-        let wanted = candidates.is_empty() || rule.graphql.is_some();
+        let wanted = candidates.first().is_none_or(|first| share(&first.rule, rule));
         if wanted && covers(rule, path, request)? {
             candidates
                 .push(Operation { rule: Arc::clone(rule), arguments: template::values(&rule.path, path) });
-            if rule.graphql.is_none() {
+            if !share(rule, rule) {
                 break;
             }
         }
@@ -80,8 +81,14 @@ fn first<'r>(
         let encoded = path.has_encoded_slash();
         return Err(if encoded { Reason::AmbiguousRequest } else { Reason::NoOperation });
     };
-    let reads_body = found.rule.reads_body() || method::may_be_form(request);
+    let has_body = found.rule.mcp.is_none() || request.method == "POST";
+    let reads_body = found.rule.reads_body() && has_body || method::may_be_form(request);
     Ok(Selection { candidates, reads_body })
+}
+
+/// Whether the body tells which of two rules a request is.
+fn share(one: &OperationRule, other: &OperationRule) -> bool {
+    one.graphql.is_some() && other.graphql.is_some() || one.mcp.is_some() && other.mcp.is_some()
 }
 
 /// The operation, of those selected, that the request is.
@@ -99,6 +106,10 @@ pub(crate) fn operation(
     if reads_body && method::may_be_form(request) {
         content::plain(request, body)?;
         method::in_form(body, request.method)?;
+    }
+    if candidates.first().is_some_and(|first| first.rule.mcp.is_some()) {
+        let document = if reads_body { content::json(request, body)? } else { None };
+        return mcp::operation(candidates, request, document.as_ref());
     }
     let mut candidates = candidates.into_iter();
     let found = candidates.next().ok_or(Reason::NoOperation)?;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use writ_core::argument::{ArgumentKind, ArgumentSource};
 use writ_core::config::Table;
+use writ_core::mcp::{McpAsk, McpRule};
 use writ_core::service::OperationRule;
 use writ_core::{Effect, Label, OperationName, Protocol, ServiceName};
 use writ_gate::limits::ARGUMENTS_MAX;
 
 use crate::argument::{Declared, Field};
 use crate::matching::connect_rule;
+use crate::mcp::{Asked, Digest};
 use crate::setting::Method;
 use crate::template::{self, Template};
 
@@ -46,12 +48,14 @@ pub(crate) fn operations(
 fn operation(table: &Table<'_>, service: Option<&ServiceName>) -> Option<OperationRule> {
     let short = table.required::<String>("name");
     let effect = table.required::<Effect>("effect");
-    let methods = table.list::<Method>("methods").into_iter().map(|method| method.0).collect();
+    let mut methods: Vec<String> =
+        table.list::<Method>("methods").into_iter().map(|method| method.0).collect();
     let path = table.required::<Template>("path");
     let query: BTreeMap<String, String> = table.map("query");
     let arguments = table.map::<Declared>("arguments").into_iter().map(|(name, it)| (name, it.0)).collect();
     let graphql = table.optional::<Field>("graphql").map(|field| field.0);
     let labels = table.list::<Label>("labels").into_iter().collect();
+    let mcp = mcp(table, &mut methods);
     // Named for the service even if that has no valid name, so that the operation's own name is checked.
     let (service, short) = (service.map_or("service", ServiceName::as_str), short?);
     let name = OperationName::new(&format!("{service}/{short}"))
@@ -61,10 +65,26 @@ fn operation(table: &Table<'_>, service: Option<&ServiceName>) -> Option<Operati
         })
         .ok();
     let (name, effect, path) = (name?, effect?, path?.0);
-    let rule = OperationRule { name, effect, methods, path, query, arguments, graphql, labels };
+    let rule = OperationRule { name, effect, methods, path, query, arguments, graphql, labels, mcp };
     check_arguments(table, &rule);
     check_methods(table, &rule);
     Some(rule)
+}
+
+/// What it is of an MCP server. How that is sent is no choice, so its methods are not written.
+fn mcp(table: &Table<'_>, methods: &mut Vec<String>) -> Option<McpRule> {
+    let ask = table.optional::<Asked>("mcp").map(|asked| asked.0);
+    let digest = table.optional::<Digest>("digest").map(|digest| digest.0);
+    if digest.is_some() && !matches!(&ask, Some(McpAsk::Method { method, .. }) if method == "tools/call") {
+        table.problem("digest", "only a tool of an MCP server has a digest", None);
+    }
+    let ask = ask?;
+    if methods.is_empty() {
+        methods.extend(ask.methods().iter().map(|&method| method.to_owned()));
+    } else {
+        table.problem("methods", "an MCP operation has the methods of its protocol", Some("leave it out"));
+    }
+    Some(McpRule { ask, digest })
 }
 
 fn check_arguments(table: &Table<'_>, rule: &OperationRule) {
@@ -90,15 +110,41 @@ fn check_arguments(table: &Table<'_>, rule: &OperationRule) {
                 let hint = "name its root field, as in `graphql = \"mutation createIssue\"`";
                 named.problem(name, "the operation is not a GraphQL one", Some(hint));
             }
-            (ArgumentSource::Body(_) | ArgumentSource::Query(_), None)
-            | (ArgumentSource::Graphql(_) | ArgumentSource::Query(_), Some(_)) => {}
+            (ArgumentSource::Body(_) | ArgumentSource::Query(_) | ArgumentSource::Mcp(_), None)
+            | (ArgumentSource::Graphql(_) | ArgumentSource::Query(_) | ArgumentSource::Mcp(_), Some(_)) => {}
+        }
+        let asks = rule
+            .mcp
+            .as_ref()
+            .is_some_and(|mcp| matches!(mcp.ask, McpAsk::Method { .. }) && !mcp.ask.is_of_server());
+        match &argument.source {
+            ArgumentSource::Mcp(_) if !asks => {
+                let hint = "name what is asked, as in `mcp = \"tools/call create_issue\"`";
+                named.problem(
+                    name,
+                    "the operation is no method of an MCP server that has arguments",
+                    Some(hint),
+                );
+            }
+            ArgumentSource::Body(_) if rule.mcp.is_some() => {
+                let hint = "as in `mcp:/title string`, which is read in what the tool is called with";
+                named.problem(name, "the arguments of an MCP operation are those of its method", Some(hint));
+            }
+            ArgumentSource::Mcp(_)
+            | ArgumentSource::Body(_)
+            | ArgumentSource::Graphql(_)
+            | ArgumentSource::Query(_) => {}
         }
     }
 }
 
 /// A body is read only where a request of the method has one that means something (RFC 9110 section 9.3).
 fn check_methods(table: &Table<'_>, rule: &OperationRule) {
-    if rule.graphql.is_some() && rule.methods != ["POST"] {
+    if rule.mcp.is_some() {
+        if rule.graphql.is_some() {
+            table.problem("graphql", "an operation is of MCP or of GraphQL", None);
+        }
+    } else if rule.graphql.is_some() && rule.methods != ["POST"] {
         let hint = "as in `methods = [\"POST\"]`; in a query string a document is not read";
         table.problem("methods", "a GraphQL operation is sent by POST alone", Some(hint));
     } else if rule.reads_body() && !rule.methods.iter().any(|method| method != "GET" && method != "HEAD") {
@@ -129,12 +175,31 @@ fn check_rule(table: &Table<'_>, before: &[Arc<OperationRule>], rule: &Operation
             table.problem(key, format!("`{}` has other arguments in a rule above", rule.name), Some(hint));
         }
     }
+    let methods_meet = |other: &OperationRule| {
+        let any = other.methods.is_empty() || rule.methods.is_empty();
+        any || other.methods.iter().any(|method| rule.methods.contains(method))
+    };
+    let of_mcp = |other: &OperationRule| other.mcp.is_some() || rule.mcp.is_some();
     let same_head = |other: &&Arc<OperationRule>| {
-        other.path.segments == rule.path.segments
-            && other.query == rule.query
-            && other.methods == rule.methods
+        let same = other.path.segments == rule.path.segments && other.query == rule.query;
+        same && (other.methods == rule.methods || of_mcp(other) && methods_meet(other))
     };
     for other in before.iter().filter(same_head) {
+        match (&other.mcp, &rule.mcp) {
+            (None, None) => {}
+            (Some(theirs), Some(own)) if theirs.ask != own.ask => continue,
+            (Some(_), Some(_)) => {
+                let what = format!("asks for the same as `{}` above, so it is never reached", other.name);
+                table.problem("mcp", what, None);
+                return;
+            }
+            (Some(_), None) | (None, Some(_)) => {
+                let what =
+                    format!("shares its requests with `{}` above, and one of them is not of MCP", other.name);
+                table.problem("path", what, None);
+                return;
+            }
+        }
         match (&other.graphql, &rule.graphql) {
             (Some(field), Some(own)) if field != own => {}
             (Some(_), None) | (None, Some(_)) => {

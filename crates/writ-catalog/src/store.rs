@@ -5,17 +5,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use writ_core::service::{HostPattern, RequestHead, Selection};
+use writ_core::service::{HostPattern, OperationRule, RequestHead, Selection};
 use writ_core::{HostName, Mode, Operation, Protocol, Reason, Service, ServiceName};
-use writ_gate::{Catalog, Destination};
+use writ_gate::{Catalog, Destination, May, Shown};
 
 use crate::check::Services;
 use crate::matching;
+use crate::mcp::{self, Tools};
 use crate::rules::Rules;
 
 /// The catalog that the gate asks. Readers never wait; replacing it leaves services that were handed out valid.
 #[derive(Debug, Default)]
-pub struct CatalogStore(ArcSwap<Index>);
+pub struct CatalogStore {
+    index: ArcSwap<Index>,
+    tools: Tools,
+}
 
 /// A host of a service, for those who answer names and tell the kernel of destinations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,27 +90,28 @@ impl Index {
 impl CatalogStore {
     /// A catalog of these services.
     pub fn new(services: Services) -> Self {
-        Self(ArcSwap::from_pointee(Index::new(services)))
+        Self { index: ArcSwap::from_pointee(Index::new(services)), tools: Tools::default() }
     }
 
     /// Puts another set in force, at once and whole.
     pub fn replace(&self, services: Services) {
-        self.0.store(Arc::new(Index::new(services)));
+        self.tools.retain(&services);
+        self.index.store(Arc::new(Index::new(services)));
     }
 
     /// The set in force.
     pub fn services(&self) -> Services {
-        self.0.load().services.clone()
+        self.index.load().services.clone()
     }
 
     /// The service of this name.
     pub fn service_named(&self, name: &ServiceName) -> Option<Arc<Service>> {
-        self.0.load().rules.get(name).map(|(service, _)| Arc::clone(service))
+        self.index.load().rules.get(name).map(|(service, _)| Arc::clone(service))
     }
 
     /// Every service that knows this host name, on whatever port; each once.
     pub fn services_at(&self, name: &HostName) -> Vec<Arc<Service>> {
-        let index = self.0.load();
+        let index = self.index.load();
         let mut found: Vec<Arc<Service>> = Vec::new();
         for (_, service) in index.named(name) {
             if !found.iter().any(|known| Arc::ptr_eq(known, service)) {
@@ -118,7 +123,7 @@ impl CatalogStore {
 
     /// Every host of every service.
     pub fn hosts(&self) -> Vec<Listed> {
-        let index = self.0.load();
+        let index = self.index.load();
         let of = |service: &Arc<Service>| {
             let service = Arc::clone(service);
             let hosts = service.hosts.clone();
@@ -129,7 +134,7 @@ impl CatalogStore {
 
     /// Settings that weaken safety and are on, for the log and the record of a start.
     pub fn dangers(&self) -> Vec<String> {
-        let index = self.0.load();
+        let index = self.index.load();
         let plain = index.services.iter().filter(|service| service.upstream.danger_plaintext_credential);
         let unread = index.services.iter().filter(|service| service.protocol == Protocol::Pass);
         let observed = index.services.iter().filter(|service| service.mode == Mode::Observe);
@@ -143,7 +148,7 @@ impl CatalogStore {
 
 impl Catalog for CatalogStore {
     fn service(&self, destination: &Destination) -> Result<Arc<Service>, Reason> {
-        self.0.load().find(destination).cloned()
+        self.index.load().find(destination).cloned()
     }
 
     fn select(
@@ -152,7 +157,7 @@ impl Catalog for CatalogStore {
         host: &HostName,
         request: &RequestHead<'_>,
     ) -> Result<Selection, Reason> {
-        let index = self.0.load();
+        let index = self.index.load();
         // A service of an earlier set keeps its own rules, which this index does not know.
         let known =
             index.rules.get(&service.name).filter(|(current, _)| std::ptr::eq(&raw const **current, service));
@@ -166,5 +171,19 @@ impl Catalog for CatalogStore {
         body: Option<&[u8]>,
     ) -> Result<Operation, Reason> {
         matching::operation(selected, request, body)
+    }
+
+    fn approved(&self, operation: &Operation) -> Result<(), Reason> {
+        self.tools.check(&operation.rule)
+    }
+
+    fn shown(
+        &self,
+        service: &Service,
+        asked: &OperationRule,
+        message: &[u8],
+        may: May<'_>,
+    ) -> Result<Shown, Reason> {
+        mcp::shown((service, asked), &self.tools, message, may)
     }
 }

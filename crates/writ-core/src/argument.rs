@@ -184,6 +184,8 @@ pub enum ArgumentSource {
     Body(Pointer),
     /// The value at this place of the arguments of the GraphQL root field.
     Graphql(Pointer),
+    /// The value at this place of what an MCP request is about: the arguments of a tool or prompt, the `params` of others.
+    Mcp(Pointer),
 }
 
 impl fmt::Display for ArgumentSource {
@@ -192,6 +194,7 @@ impl fmt::Display for ArgumentSource {
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Body(pointer) => write!(f, "body:{pointer}"),
             Self::Graphql(pointer) => write!(f, "graphql:{pointer}"),
+            Self::Mcp(pointer) => write!(f, "mcp:{pointer}"),
         }
     }
 }

@@ -207,6 +207,7 @@ mod tests {
             arguments: BTreeMap::new(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),
+            mcp: None,
         };
         let arguments = arguments.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
         Operation { rule: Arc::new(rule), arguments }

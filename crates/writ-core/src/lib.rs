@@ -11,6 +11,7 @@ pub mod event;
 pub mod grant;
 pub mod id;
 pub mod layout;
+pub mod mcp;
 pub mod mode;
 pub mod name;
 pub mod obligation;

@@ -154,6 +154,18 @@ reasons! {
     "catalog.several_operations" SeveralOperations Agent 400
         "the request does several things at once"
         "send each GraphQL root field in a request of its own";
+    "mcp.headers_refused" McpHeaders Agent 400
+        "the headers of the MCP request and its body do not agree"
+        "`MCP-Protocol-Version`, `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` must be as the body says, of a revision that is known";
+    "mcp.tool_changed" ToolChanged Agent 403
+        "the tool is not the one that was approved: its definition has changed"
+        "read what it says now (`writ service import --mcp`), put its digest in the service's file, then `writ reload`";
+    "mcp.tool_unseen" ToolUnseen Agent 403
+        "the tool's definition has not been seen since the enforcer started"
+        "list the tools first; a tool with a `digest` is called only after it was listed as approved";
+    "mcp.answer_refused" McpAnswer Upstream 502
+        "the MCP server's answer cannot be passed on"
+        "it is no JSON-RPC that every client reads alike, too large, or asks the client for what the service's file does not name";
     "policy.agent_not_permitted" AgentNotPermitted Agent 403
         "no policy permits this agent to do this"
         "see `writ why`; add a permit for the agent";

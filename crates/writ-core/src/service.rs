@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::argument::{ArgumentRule, ArgumentSource, Arguments};
+use crate::mcp::McpRule;
 use crate::mode::Mode;
 use crate::name::{AgentName, HostName, OperationName, SecretName, ServiceName};
 use crate::obligation::Label;
@@ -218,13 +219,15 @@ pub struct OperationRule {
     pub graphql: Option<RootField>,
     /// What a session that does it acquires.
     pub labels: BTreeSet<Label>,
+    /// What it is of an MCP server; the path is then shared with other operations.
+    pub mcp: Option<McpRule>,
 }
 
 impl OperationRule {
     /// Whether the request's body must be read to know the operation and its arguments.
     pub fn reads_body(&self) -> bool {
         let in_body = |rule: &ArgumentRule| !matches!(rule.source, ArgumentSource::Query(_));
-        self.graphql.is_some() || self.arguments.values().any(in_body)
+        self.graphql.is_some() || self.mcp.is_some() || self.arguments.values().any(in_body)
     }
 }
 
@@ -369,7 +372,7 @@ impl fmt::Debug for Headers<'_> {
 /// The rules that a request's head leads to, chosen once: its operation is one of these, whatever its body says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// One, or the GraphQL operations of one path. With the arguments of the path alone.
+    /// One, or the operations of GraphQL or MCP that share a path. With the arguments of the path alone.
     pub candidates: Vec<Operation>,
     /// Whether the body must be read before the operation is known.
     pub reads_body: bool,

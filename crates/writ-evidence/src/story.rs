@@ -166,7 +166,7 @@ fn tell_keys(story: &mut String, keys: &Keys) -> Told {
 
 fn tell_path(story: &mut String, path: &[Hop]) -> Told {
     let hop = |hop: &Hop| match hop.kind {
-        HopKind::Human | HopKind::Exec => hop.name.clone(),
+        HopKind::Human | HopKind::Exec | HopKind::Mcp => hop.name.clone(),
         HopKind::Run => format!("run {}", hop.name),
     };
     writeln!(story, "The way there: {}.", path.iter().map(hop).collect::<Vec<_>>().join(" -> "))

@@ -86,6 +86,11 @@ impl OpenAction {
         let guard = Self(Arc::clone(admitted));
         (before < limits::ACTIONS_PER_CONNECTION_MAX).then_some(guard)
     }
+
+    /// The programs that led to it, as paths, eldest first.
+    pub(crate) fn programs(&self) -> &[String] {
+        &self.0.conn.exec
+    }
 }
 
 impl Drop for OpenAction {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use writ_core::event::{ActionClosed, LeaseFate, Outcome};
-use writ_core::{ActionId, LeaseId, Reason};
+use writ_core::service::{OperationRule, PathSegment};
+use writ_core::{ActionId, LeaseId, Mode, Operation, Reason};
 
 use crate::conn::OpenAction;
 use crate::gate::Ports;
 use crate::permit::{Lease, Permit};
-use crate::port::{Credential, Ticket};
+use crate::port::{Credential, Moment, Shown, Sight, Ticket};
 use crate::session::Session;
 
 /// How an exchange ended, as the relay saw it.
@@ -67,7 +68,7 @@ pub struct Exchange {
     action: ActionId,
     session: Arc<Session>,
     started: Duration,
-    _open: OpenAction,
+    open: OpenAction,
 }
 
 struct Held {
@@ -90,7 +91,7 @@ impl Exchange {
             action,
             session,
             started,
-            _open: open,
+            open,
         }
     }
 
@@ -124,6 +125,37 @@ impl Exchange {
             Some(Held { state: State::Leased(lease), .. }) => lease.credentials(),
             _ => &[],
         }
+    }
+
+    /// Whether it is one of an MCP server, so that what comes back is to be asked about with [`Exchange::shown`].
+    pub fn speaks_mcp(&self) -> bool {
+        self.permit().is_some_and(|permit| permit.operation.rule.mcp.is_some())
+    }
+
+    /// What the session may be shown of a message that came back: of lists, what it could be permitted to ask for.
+    pub fn shown(&self, message: &[u8]) -> Result<Shown, Reason> {
+        let permit = self.permit().ok_or(Reason::McpAnswer)?;
+        let (service, decide) = (&permit.service, &self.ports.decide);
+        let moment = Moment { at: self.ports.clock.now(), programs: self.open.programs() };
+        let may = |rule: &Arc<OperationRule>, sight| {
+            let operation = sharing_path(rule, &permit.operation);
+            let verdict = match sight {
+                Sight::Offer => decide.could(&self.session, service, rule),
+                Sight::Request => decide.decide(&self.session, service, &operation, &moment),
+            };
+            // What is owed is owed when it is asked for; of what a server asks nothing can be met any more.
+            let clear = sight == Sight::Offer || verdict.owed.is_empty() || verdict.mode == Mode::Observe;
+            let granted = self.session.facts().delegation.grants.cover(&operation);
+            granted && clear && (verdict.permits() || verdict.observed().is_some())
+        };
+        self.ports.catalog.shown(service, &permit.operation.rule, message, &may)
+    }
+
+    fn permit(&self) -> Option<&Permit> {
+        self.held.as_ref().map(|held| match &held.state {
+            State::Permitted(permit) => permit,
+            State::Leased(lease) => lease.permit(),
+        })
     }
 
     /// Ends the lease and writes the receipt.
@@ -176,6 +208,20 @@ impl std::fmt::Debug for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Exchange").field("action", &self.action).finish_non_exhaustive()
     }
+}
+
+/// An operation of this rule at the path of another: of its arguments, those of the path are known.
+fn sharing_path(rule: &Arc<OperationRule>, other: &Operation) -> Operation {
+    let of_path = |name: &str| {
+        rule.path.segments.iter().any(|segment| match segment {
+            PathSegment::Literal(_) => false,
+            PathSegment::Argument { name: own, .. } | PathSegment::Rest(own) => own == name,
+            PathSegment::Pair(first, second) => first == name || second == name,
+        })
+    };
+    let known = other.arguments.iter().filter(|(name, _)| of_path(name));
+    let arguments = known.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Operation { rule: Arc::clone(rule), arguments }
 }
 
 /// Builds the receipt for an intent whose exchange nobody holds any more: the log writes it when a ticket is

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use writ_core::event::{ActionIntended, ActionRefused, ConnectionRefused, Keys, Request, Terms};
+use writ_core::event::{
+    ActionIntended, ActionRefused, ConnectionRefused, Hop, HopKind, Keys, Known, Request, Terms,
+};
 use writ_core::service::RequestHead;
 use writ_core::{
     ActionId, ActsFor, Clock, HostName, IdSource, Label, LeaseId, Operation, Reason, Service, Timestamp,
@@ -92,6 +94,8 @@ pub(crate) struct Draft<'a> {
     /// Who acts: the connection's session until a caller's is known.
     pub(crate) session: Arc<Session>,
     pub(crate) request: Option<Request>,
+    /// What is asked of an MCP server, once that is known.
+    mcp: Option<Hop>,
     pub(crate) keys: Option<Keys>,
     /// For what it would have been refused, had it not been observed only.
     pub(crate) observed: Option<Reason>,
@@ -154,6 +158,7 @@ impl Gate {
             admitted,
             session,
             request: None,
+            mcp: None,
             keys: None,
             observed: None,
             labels: BTreeSet::new(),
@@ -178,6 +183,8 @@ impl Gate {
         let operation = self.operation(draft, &mut asked).await?;
         let open = OpenAction::enter(admitted).ok_or(Reason::Busy)?;
         let Agreed { keys, terms } = Box::pin(self.agree(draft, &operation, &mut asked)).await?;
+        // People may have taken their time.
+        self.ports.catalog.approved(&operation)?;
         let (session, service) = (&Arc::clone(&draft.session), &admitted.service);
         let Some(intent) = intent(draft, terms) else { return Err(Reason::PolicyError.into()) };
         // The intent may yet reach the disk after an error; recovery then closes it as abandoned.
@@ -222,6 +229,8 @@ impl Gate {
         let body = if selection.reads_body { Some(asked.body.read().await?) } else { None };
         let operation = catalog.operation(selection, &asked.head, body)?;
         draft.request = Some(request(service, &operation, asked.host, &asked.head));
+        draft.mcp = mcp_hop(service, &operation);
+        catalog.approved(&operation)?;
         Ok(operation)
     }
 
@@ -250,7 +259,7 @@ impl Gate {
     }
 
     fn refuse_action(&self, draft: Draft<'_>, reason: Reason) {
-        let Draft { id, admitted, session, request, keys, labels, .. } = draft;
+        let Draft { id, admitted, session, request, mcp, keys, labels, .. } = draft;
         let conn = &admitted.conn;
         let event = ActionRefused {
             action: id,
@@ -262,7 +271,7 @@ impl Gate {
             process: conn.process.clone(),
             reason,
             request,
-            tool_path: session.tool_path(&conn.exec),
+            tool_path: session.tool_path(&conn.exec).into_iter().chain(mcp).collect(),
         };
         self.ports.record.note(event.into());
     }
@@ -295,6 +304,12 @@ fn request(service: &Service, operation: &Operation, host: &HostName, head: &Req
     }
 }
 
+/// The last step of the way: the MCP server, and what is asked of it.
+fn mcp_hop(service: &Service, operation: &Operation) -> Option<Hop> {
+    let asked = operation.rule.mcp.as_ref()?;
+    Some(Hop { how: Known::Observed, kind: HopKind::Mcp, name: format!("{}: {asked}", service.name) })
+}
+
 fn intent(draft: &Draft<'_>, terms: Terms) -> Option<ActionIntended> {
     let Draft { admitted, session, .. } = draft;
     let conn = &admitted.conn;
@@ -308,7 +323,7 @@ fn intent(draft: &Draft<'_>, terms: Terms) -> Option<ActionIntended> {
         process: conn.process.clone(),
         request: draft.request.clone()?,
         terms,
-        tool_path: session.tool_path(&conn.exec),
+        tool_path: session.tool_path(&conn.exec).into_iter().chain(draft.mcp.clone()).collect(),
     })
 }
 

@@ -36,8 +36,8 @@ pub use ledger::{Facts, Ledger, Standing};
 pub use marks::{Handle, Marks, TraceId};
 pub use permit::{Lease, Permit};
 pub use port::{
-    BoxFuture, Catalog, Credential, Decide, Handoff, Identify, Mint, MintError, Minted, Moment, Owed, Record,
-    RecordError, Ticket, Verdict,
+    BoxFuture, Catalog, Credential, Decide, Handoff, Identify, May, Mint, MintError, Minted, Moment, Owed,
+    Record, RecordError, Shown, Sight, Ticket, Verdict,
 };
 /// Whether arguments on record are surely all that the request had.
 pub fn is_whole(recorded: &writ_core::Arguments) -> bool {

@@ -72,6 +72,12 @@ pub const DECISIONS_PER_ACTION_MAX: usize = 8;
 pub const GRAPHQL_TOKENS_MAX: usize = 10_000;
 /// Selections and values within each other in a GraphQL document.
 pub const GRAPHQL_DEPTH_MAX: usize = 64;
+/// A message of an MCP server, bytes as sent: what comes back is looked at before the client is shown it.
+pub const MCP_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of such messages that are held at once.
+pub const MCP_HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The text of a request's id that is repeated in a refusal, bytes; longer ones are not.
+pub const MCP_ID_BYTES_MAX: usize = 256;
 /// Leaf certificates cached per session.
 pub const LEAVES_PER_SESSION_MAX: usize = 256;
 /// Idle upstream connections kept per session and service.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use writ_core::event::{ActionIntended, Event, Key, Keys, LeaseFate};
-use writ_core::service::{RequestHead, Selection};
+use writ_core::service::{OperationRule, RequestHead, Selection};
 use writ_core::{
     ActsFor, HostName, Mode, Obligation, Operation, Placement, Reason, RunTag, Secret, Service, Timestamp,
 };
@@ -66,6 +66,40 @@ pub trait Catalog: Send + Sync {
         request: &RequestHead<'_>,
         body: Option<&[u8]>,
     ) -> Result<Operation, Reason>;
+    /// Whether what the operation is about is still what its rule approves: the tool of an MCP server whose definition was
+    /// pinned. Asked once the operation is known, so that a refusal is recorded with it.
+    fn approved(&self, _: &Operation) -> Result<(), Reason> {
+        Ok(())
+    }
+    /// What a client may be shown of a message that an MCP server sent on what came of `asked`: lists without what `may`
+    /// denies, and nothing that no rule of the service covers. What could be read in two ways is an error; to a catalog that
+    /// knows no MCP everything is.
+    fn shown(&self, _: &Service, _asked: &OperationRule, _: &[u8], _: May<'_>) -> Result<Shown, Reason> {
+        Err(Reason::McpAnswer)
+    }
+}
+
+/// Whether the session may see this, as far as policy goes.
+pub type May<'m> = &'m dyn Fn(&Arc<OperationRule>, Sight) -> bool;
+
+/// What it is that is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Something that can be asked for, and is decided on then.
+    Offer,
+    /// Something that the server asks of the client. It is not decided on again.
+    Request,
+}
+
+/// What may be shown of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// All of it, as it is.
+    Whole,
+    /// This, in its place.
+    Part(String),
+    /// Nothing.
+    Nothing,
 }
 
 /// May this be done? Both keys are asked, always.
@@ -74,6 +108,8 @@ pub trait Catalog: Send + Sync {
 pub trait Decide: Send + Sync {
     /// May this session open a connection to the service at all? True if some operation could be permitted.
     fn reach(&self, session: &Session, service: &Service) -> Verdict;
+    /// Could this session be permitted this operation, with some arguments? Conditions count as fulfilled.
+    fn could(&self, session: &Session, service: &Service, rule: &OperationRule) -> Verdict;
     /// May this session do this operation, at this moment?
     fn decide(
         &self,

@@ -125,6 +125,7 @@ fn service(number: usize) -> Arc<Service> {
             arguments: BTreeMap::new(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),
+            mcp: None,
         };
         Arc::new(rule)
     };

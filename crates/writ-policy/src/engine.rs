@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use cedar_policy::{Context, EntityUid, Request, RestrictedExpression};
 use writ_core::event::{Key, Keys};
+use writ_core::service::OperationRule;
 use writ_core::{AgentName, Argument, Effect, Mode, Operation, Reason, Service};
 use writ_gate::{Decide, Moment, Parent, Session, Verdict};
 
@@ -56,7 +57,13 @@ impl Engine {
 impl Decide for Engine {
     fn reach(&self, session: &Session, service: &Service) -> Verdict {
         let current = self.current.load();
-        let verdict = current.reach(session, service);
+        let verdict = current.hope(session, service, service.operations.iter().map(Arc::as_ref));
+        Verdict { mode: current.mode(session, service), ..verdict }
+    }
+
+    fn could(&self, session: &Session, service: &Service, rule: &OperationRule) -> Verdict {
+        let current = self.current.load();
+        let verdict = current.hope(session, service, std::iter::once(rule));
         Verdict { mode: current.mode(session, service), ..verdict }
     }
 
@@ -195,14 +202,19 @@ impl Snapshot {
         Context::from_pairs(parts.into_iter().collect::<Result<Vec<_>, _>>().ok()?).ok()
     }
 
-    /// Whether some operation could be permitted. Conditions count as fulfilled, so this never says no to a service
-    /// at which a decision could say yes.
-    fn reach(&self, session: &Session, service: &Service) -> Verdict {
+    /// Whether one of these operations could be permitted. Conditions count as fulfilled, so this never says no where a
+    /// decision could say yes.
+    fn hope<'r>(
+        &self,
+        session: &Session,
+        service: &Service,
+        rules: impl Iterator<Item = &'r OperationRule>,
+    ) -> Verdict {
         let facts = session.facts();
         let agent = self.views.agent(&self.set, &facts.agent);
         let human = self.views.human(&self.set, &facts.human);
         let mut both = [Chance::default(), Chance::default()];
-        for rule in &service.operations {
+        for rule in rules {
             let Some(known) = self.set.operations.get(&rule.name) else { continue };
             let agrees = known.shape.service == service.name;
             let slices = (agent.slice(&self.set, known), human.slice(&self.set, known));

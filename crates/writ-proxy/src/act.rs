@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Response, Version};
 use hyper::body::Incoming;
 use writ_core::Reason;
 use writ_core::service::{Headers, RequestHead};
 use writ_gate::{Asked, Body, BoxFuture, Exchange, Marks, Refusal};
 
-use crate::body::{AgentBody, Answer, Transfer, Upload, UpstreamBody};
+use crate::body::{AgentBody, Answer, Source, Transfer, Upload, UpstreamBody};
 use crate::head::{self, Upgrade};
 use crate::identities;
 use crate::lane::{Lane, Outgoing};
 use crate::line::Line;
 use crate::marks::Found;
+use crate::mcp::{self, Looking, echo::Echo};
 use crate::place;
 use crate::reading::ReadBody;
 use crate::running::Running;
@@ -52,7 +54,12 @@ impl Line {
             return Err(failed(reason));
         }
         running.search(&lane.searches);
+        running.look(|| self.looking());
         if let Some(agent_side) = agent_side {
+            if running.mcp().is_some() {
+                running.fail(Reason::UpgradeRefused);
+                return Err(failed(Reason::UpgradeRefused));
+            }
             return Box::pin(upgrade::relay(self, &lane, &self.target, parts, (running, agent_side)))
                 .await
                 .map_err(failed);
@@ -75,8 +82,27 @@ impl Line {
         let host = &self.target.place.host;
         let mut body = Waiting { line: self, upload: Upload::Streamed(incoming), lost: None };
         let asked = Asked { host, head, marks, body: &mut body };
-        let exchange = gate.action(&self.admitted, asked).await?;
-        Ok((exchange, body.upload))
+        let decided = gate.action(&self.admitted, asked).await;
+        self.hear(parts, &body.upload);
+        Ok((decided?, body.upload))
+    }
+
+    /// Keeps what a refusal over MCP is told with. Whatever else was read is none.
+    fn hear(&self, parts: &Parts, upload: &Upload) {
+        let service = &self.target.service;
+        if let Upload::Read(read) = upload
+            && service.operations.iter().any(|rule| rule.mcp.is_some())
+        {
+            let place = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            let aside = self.seat().lane().asides.find(&service.name, place);
+            Echo::hear(parts, read.bytes(), aside);
+        }
+    }
+
+    /// With what the messages of an MCP server are looked at.
+    fn looking(&self) -> Looking {
+        let (store, asides) = (self.shared.common.store.clone(), Arc::clone(&self.seat().lane().asides));
+        Looking { store, asides, service: self.target.service.name.clone() }
     }
 
     /// The body, or why it could not be read.
@@ -113,6 +139,9 @@ impl Line {
                 return Err(Reason::UnsafeChannel);
             }
             head::limit_encodings(&mut parts.headers);
+        }
+        if running.exchange().is_some_and(Exchange::speaks_mcp) {
+            mcp::ask_plainly(&mut parts.headers);
         }
         place::prepare(parts, &self.target.service, credentials)?;
         let peer = self.target.service.upstream.peer.as_ref();
@@ -191,6 +220,10 @@ pub(crate) async fn relay_answer(
             return Err(reason);
         }
     };
+    if let Some(looking) = running.mcp().cloned() {
+        let source = Source::new(body, treatment, &running);
+        return mcp::relay(method, parts, (source, looking), running).await;
+    }
     let mut ready = Some((body, treatment, running));
     let answer = poll_fn(|cx| match ready.take() {
         Some((body, treatment, running)) => Poll::Ready(Answer::relay(body, treatment, running, cx)),

@@ -16,6 +16,7 @@ use writ_core::Reason;
 
 use crate::head;
 use crate::lane::Lane;
+use crate::mcp::Events;
 use crate::reading::ReadBody;
 use crate::running::Running;
 use crate::scrub::Treatment;
@@ -259,10 +260,12 @@ pub(crate) struct Relayed {
     running: Option<Running>,
     /// Bytes that are still to come, where the service said how many.
     left: Option<u64>,
+    /// Reads the events of an MCP server.
+    events: Option<Events>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "boxed, it would cost an allocation per answer")]
-enum Source {
+pub(crate) enum Source {
     Plain(UpstreamBody),
     Scrubbed(ScrubbedBody<UpstreamBody>),
 }
@@ -285,17 +288,27 @@ impl Answer {
             running.complete();
             return Self::Own(None);
         }
-        let source = match (running.scrubber(), treatment) {
-            (Some(scrubber), Some(treatment)) => Source::Scrubbed(scrubber.body(body, treatment)),
-            _ => Source::Plain(body),
-        };
+        let source = Source::new(body, treatment, &running);
         let left = source.size_hint().exact();
-        Self::Relayed(Relayed { source, running: Some(running), left })
+        Self::Relayed(Relayed { source, running: Some(running), left, events: None })
+    }
+
+    /// Relays events of an MCP server, as far as they may be shown.
+    pub(crate) fn events(source: Source, events: Events, running: Running) -> Self {
+        Self::Relayed(Relayed { source, running: Some(running), left: None, events: Some(events) })
     }
 }
 
 impl Source {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    /// The body, cleaned of what was lent.
+    pub(crate) fn new(body: UpstreamBody, treatment: Option<Treatment>, running: &Running) -> Self {
+        match (running.scrubber(), treatment) {
+            (Some(scrubber), Some(treatment)) => Self::Scrubbed(scrubber.body(body, treatment)),
+            _ => Self::Plain(body),
+        }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self {
             Self::Plain(body) => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
@@ -308,7 +321,7 @@ impl Source {
         }
     }
 
-    fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         match self {
             Self::Plain(body) => body.is_end_stream(),
             Self::Scrubbed(body) => body.is_end_stream(),
@@ -328,11 +341,47 @@ impl Source {
 #[error("the answer cannot be passed on to its end")]
 pub(crate) struct Broken(Reason);
 
+impl Broken {
+    pub(crate) fn reason(&self) -> Reason {
+        self.0
+    }
+}
+
 impl<E> From<&BodyError<E>> for Broken {
     fn from(error: &BodyError<E>) -> Self {
         match error {
             BodyError::Inner(_) => Self(Reason::UpstreamBroken),
             BodyError::Coding(_) => Self(Reason::EchoUnreadable),
+        }
+    }
+}
+
+impl Relayed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            let Some(events) = &mut self.events else { return self.source.poll(cx) };
+            if let Poll::Ready(refusal) = events.poll_refusal(cx) {
+                return Poll::Ready(Some(Ok(Frame::data(refusal))));
+            }
+            let frame = ready!(self.source.poll(cx));
+            let chunk = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => chunk,
+                    // Of such a stream nothing is said in trailers.
+                    Err(_trailers) => continue,
+                },
+                over => return Poll::Ready(over),
+            };
+            let exchange = self.running.as_ref().and_then(Running::exchange);
+            let shown = |message: &[u8]| match exchange {
+                Some(exchange) => exchange.shown(message),
+                None => Err(Reason::McpAnswer),
+            };
+            match events.pass(&chunk, shown) {
+                Ok(out) if out.is_empty() && !self.source.ended() => {}
+                Ok(out) => return Poll::Ready(Some(Ok(Frame::data(out)))),
+                Err(reason) => return Poll::Ready(Some(Err(Broken(reason)))),
+            }
         }
     }
 }
@@ -346,7 +395,7 @@ impl Body for Answer {
             Self::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relayed(relayed) => relayed,
         };
-        let frame = ready!(relayed.source.poll(cx));
+        let frame = ready!(relayed.poll(cx));
         let over = match &frame {
             None => true,
             Some(Ok(frame)) => {

@@ -20,6 +20,7 @@ use writ_core::{Clock, Reason, SessionId};
 use writ_gate::{Session, limits};
 
 use crate::body::{AgentBody, Transfer, UpstreamBody};
+use crate::mcp::aside::Asides;
 use crate::reading::Room;
 use crate::relay::RelaySettings;
 use crate::searches::Searches;
@@ -39,6 +40,8 @@ pub(crate) struct Lane {
     pub(crate) connections: AtomicUsize,
     /// For bodies that are read before they are sent.
     pub(crate) room: Room,
+    /// Streams of MCP servers that are told of refusals.
+    pub(crate) asides: Arc<Asides>,
     /// Held while HTTP/2 is being established, so that many streams at once make one connection.
     establishing: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
@@ -80,6 +83,7 @@ impl Lane {
             searches: Searches::default(),
             connections: AtomicUsize::new(0),
             room: Room::of(limits::ARGUMENT_BODIES_PER_SESSION_MAX),
+            asides: Arc::default(),
             establishing: tokio::sync::Mutex::new(()),
             clock: Arc::clone(&common.gate.ports().clock),
             settings: Arc::clone(&common.settings),

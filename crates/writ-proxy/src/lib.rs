@@ -23,6 +23,7 @@ mod inbound;
 mod lane;
 mod line;
 mod marks;
+mod mcp;
 mod opaque;
 mod place;
 mod reading;

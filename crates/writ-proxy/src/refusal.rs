@@ -2,7 +2,8 @@
 //!
 //! HTTP gets a problem document (RFC 9457), gRPC a status without messages, git a text that it prints to its user,
 //! and a connection that never came to HTTP either bytes of HTTP/1.1 or a TLS alert. Invariant: what is said depends
-//! on the reason and the action's id alone; nothing of the request is ever reflected.
+//! on the reason and the action's id alone; nothing of the request is ever reflected but the id of a JSON-RPC request, which
+//! [`crate::mcp::echo`] answers.
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -58,11 +59,7 @@ impl Voice {
         *response.status_mut() = if self == Self::Grpc { StatusCode::OK } else { status(refusal.reason) };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(REASON, HeaderValue::from_static(refusal.reason.code()));
-        if let Some(id) = refusal.action.and_then(|id| HeaderValue::try_from(id.to_string()).ok()) {
-            headers.insert(ACTION, id);
-        }
+        mark(headers, refusal);
         if self == Self::Grpc {
             grpc(headers, refusal);
         } else if status(refusal.reason) == StatusCode::METHOD_NOT_ALLOWED {
@@ -77,6 +74,15 @@ impl Voice {
             Self::Text => "text/plain; charset=utf-8",
             Self::Grpc => "application/grpc",
         }
+    }
+}
+
+/// What the head of every refusal says.
+pub(crate) fn mark(headers: &mut HeaderMap, refusal: &Refusal) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REASON, HeaderValue::from_static(refusal.reason.code()));
+    if let Some(id) = refusal.action.and_then(|id| HeaderValue::try_from(id.to_string()).ok()) {
+        headers.insert(ACTION, id);
     }
 }
 
@@ -139,7 +145,7 @@ const fn title(reason: Reason) -> &'static str {
 }
 
 /// What the operator can do: have the decision explained, or what the reason advises.
-fn hint(refusal: &Refusal) -> String {
+pub(crate) fn hint(refusal: &Refusal) -> String {
     match refusal.action {
         Some(id) => format!("run `writ why {id}`"),
         None => refusal.reason.hint().to_owned(),
@@ -147,7 +153,7 @@ fn hint(refusal: &Refusal) -> String {
 }
 
 /// Never 401 to an agent: it would ask its user for a credential, or send one that it has. To a caller of one it is.
-fn status(reason: Reason) -> StatusCode {
+pub(crate) fn status(reason: Reason) -> StatusCode {
     StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::FORBIDDEN)
 }
 

@@ -9,6 +9,7 @@ use writ_gate::{Ended, Exchange, Session};
 
 use crate::body::Transfer;
 use crate::cut::Following;
+use crate::mcp::Looking;
 use crate::scrub::Scrubber;
 use crate::searches::Searches;
 
@@ -25,6 +26,8 @@ pub(crate) struct Running {
     status: Option<u16>,
     scrubbed: Arc<AtomicU64>,
     scrubber: Option<Scrubber>,
+    /// What is needed to look at the messages of an MCP server.
+    mcp: Option<Looking>,
     /// Has it end with the session that it acts in, when that is not the connection's.
     following: Option<Following>,
     /// Cancelled when the daemon no longer waits for exchanges to end.
@@ -52,6 +55,7 @@ impl Running {
             status: None,
             scrubbed,
             scrubber: None,
+            mcp: None,
             following: None,
             stop,
         }
@@ -89,6 +93,16 @@ impl Running {
     /// What searches the answer; `None` when nothing was lent.
     pub(crate) fn scrubber(&self) -> Option<&Scrubber> {
         self.scrubber.as_ref()
+    }
+
+    /// Has what comes back looked at, if it is from an MCP server.
+    pub(crate) fn look(&mut self, with: impl FnOnce() -> Looking) {
+        self.mcp = self.exchange.as_ref().filter(|exchange| exchange.speaks_mcp()).map(|_| with());
+    }
+
+    /// What is needed to look at the messages of an MCP server; `None` for any other answer.
+    pub(crate) fn mcp(&self) -> Option<&Looking> {
+        self.mcp.as_ref()
     }
 
     /// The service answered with this status.

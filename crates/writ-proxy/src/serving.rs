@@ -25,6 +25,8 @@ use writ_gate::{Gate, Refusal, Session, limits};
 use crate::body::Answer;
 use crate::cut::{Cut, Following};
 use crate::idle::{Idle, IdleWatch};
+use crate::mcp::Store;
+use crate::mcp::echo::Echo;
 use crate::reading::Room;
 use crate::refusal::Voice;
 use crate::relay::{RelaySettings, Tally};
@@ -40,6 +42,8 @@ pub(crate) struct Common {
     pub(crate) tally: Arc<Tally>,
     /// For bodies that are read before they are sent.
     pub(crate) room: Room,
+    /// For messages of MCP servers that are looked at before they go on.
+    pub(crate) store: Store,
 }
 
 impl Common {
@@ -56,6 +60,7 @@ impl Common {
             stop: CancellationToken::new(),
             tally,
             room: Room::of(limits::ARGUMENT_BODIES_MAX),
+            store: Store::default(),
         }
     }
 
@@ -152,11 +157,15 @@ pub(crate) async fn answer<L: Serving>(
     let number = pace.requests.fetch_add(1, Ordering::Relaxed);
     pace.under_way.fetch_add(1, Ordering::Relaxed);
     let _done = Done(&pace.under_way);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let voice = Voice::of(&parts);
+    let echo = Echo::place(&mut parts);
     Ok(match Arc::clone(&line).act(number, parts, body).await {
         Ok(answer) => answer,
-        Err(refusal) => line.refuse(voice, &refusal),
+        Err(refusal) => match echo.and_then(|echo| echo.refuse(&refusal)) {
+            Some(answer) => answer.map(Answer::own),
+            None => line.refuse(voice, &refusal),
+        },
     })
 }
 

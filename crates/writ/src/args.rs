@@ -295,11 +295,17 @@ pub(crate) enum Service {
     /// Print a service file made from an API's own description, to be read and kept.
     Import {
         /// The `OpenAPI` 3 document, JSON; `-` for standard input.
-        #[arg(long, value_name = "FILE")]
-        openapi: PathBuf,
-        /// What to call the service.
-        #[arg(long, value_name = "NAME")]
-        name: ServiceName,
+        #[arg(long, value_name = "FILE", required_unless_present = "mcp", conflicts_with = "mcp")]
+        openapi: Option<PathBuf>,
+        /// An MCP server (Streamable HTTP), which is asked for its tools.
+        #[arg(long, value_name = "URL", conflicts_with = "host")]
+        mcp: Option<String>,
+        /// The MCP server's bearer token, in a file; `-` for standard input.
+        #[arg(long, value_name = "FILE", requires = "mcp")]
+        token: Option<PathBuf>,
+        /// What to call the service; an MCP server says what it is called.
+        #[arg(long, value_name = "NAME", required_unless_present = "mcp")]
+        name: Option<ServiceName>,
         /// Where it is, instead of what the document says: `HOST` or `HOST:PORT`.
         #[arg(long, value_name = "HOST")]
         host: Option<String>,

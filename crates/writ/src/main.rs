@@ -9,6 +9,7 @@ mod event;
 mod failure;
 mod files;
 mod localtime;
+mod mcp;
 mod openapi;
 mod output;
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(crate) struct Unusable {
     hint: &'static str,
 }
 
-fn unusable<T>(what: impl Into<String>, hint: &'static str) -> Result<T, Unusable> {
+pub(crate) fn unusable<T>(what: impl Into<String>, hint: &'static str) -> Result<T, Unusable> {
     Err(Unusable { what: what.into(), hint })
 }
 
@@ -82,6 +82,11 @@ pub(crate) fn service_file(document: &Value, wanted: &Wanted) -> Result<String, 
             put(&mut text, &format!("# {what}"));
         }
     }
+    checked(name, text)
+}
+
+/// The text, if it is a service file.
+pub(crate) fn checked(name: &str, text: String) -> Result<String, Unusable> {
     let mut problems = Problems::default();
     let file = format!("{name}.toml");
     if Services::read([(file.as_str(), text.as_str())], &mut problems).is_none() {
@@ -90,17 +95,17 @@ pub(crate) fn service_file(document: &Value, wanted: &Wanted) -> Result<String, 
     Ok(text)
 }
 
-fn put(text: &mut String, line: &str) {
+pub(crate) fn put(text: &mut String, line: &str) {
     // Writing to a string cannot fail.
     writeln!(text, "{line}").unwrap_or_default();
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
 /// One line of plain text, for a comment.
-fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     text.split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")
@@ -253,7 +258,7 @@ fn name(
 }
 
 /// `listPets` as `list-pets`, with this between words.
-fn word(text: &str, between: char) -> String {
+pub(crate) fn word(text: &str, between: char) -> String {
     let (mut out, mut lower) = (String::new(), false);
     for c in text.chars() {
         if c.is_ascii_uppercase() && lower {
@@ -281,7 +286,7 @@ fn resolved<'d>(document: &'d Value, mut value: &'d Value) -> Option<&'d Value> 
 }
 
 /// The type of an argument for this schema, where it has exactly one.
-fn kind(document: &Value, schema: &Value) -> Option<&'static str> {
+pub(crate) fn kind(document: &Value, schema: &Value) -> Option<&'static str> {
     let schema = resolved(document, schema)?;
     let word = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default();
     if schema.get("nullable").and_then(Value::as_bool) == Some(true)
@@ -298,7 +303,7 @@ fn kind(document: &Value, schema: &Value) -> Option<&'static str> {
     }
 }
 
-fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRETS.iter().any(|secret| name.contains(secret))
 }

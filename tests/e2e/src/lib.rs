@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod docker;
+pub mod mcp;
 pub mod place;
 pub mod provider;
 pub mod systemd;

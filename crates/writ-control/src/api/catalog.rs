@@ -76,6 +76,9 @@ pub struct OperationView {
     /// The GraphQL root field that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graphql: Option<String>,
+    /// What it is of an MCP server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<String>,
     /// Its methods; empty means any.
     pub methods: Vec<String>,
     /// Its name.
@@ -119,6 +122,7 @@ impl From<&OperationRule> for OperationView {
             arguments: rule.arguments.iter().map(argument).collect(),
             effect: rule.effect,
             graphql: rule.graphql.as_ref().map(ToString::to_string),
+            mcp: rule.mcp.as_ref().map(ToString::to_string),
             methods: rule.methods.clone(),
             name: rule.name.clone(),
             path: rule.path.text.clone(),

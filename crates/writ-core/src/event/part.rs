@@ -126,9 +126,9 @@ pub struct Request {
 pub struct Hop {
     /// How it is known.
     pub how: Known,
-    /// `human`, `run` or `exec`.
+    /// `human`, `run`, `exec` or `mcp`.
     pub kind: HopKind,
-    /// Its name: human id, run id, or the path of the program that was executed.
+    /// Its name: human id, run id, the path of the program that was executed, or the MCP server and what is asked of it.
     pub name: String,
 }
 
@@ -155,6 +155,8 @@ pub enum HopKind {
     Run,
     /// A program in the exec lineage.
     Exec,
+    /// An MCP server, and the tool or other thing that is asked for there.
+    Mcp,
 }
 
 /// How a fact is known.

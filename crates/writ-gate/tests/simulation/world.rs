@@ -138,6 +138,10 @@ impl Decide for Truth {
         verdict(true, true)
     }
 
+    fn could(&self, _: &Session, _: &Service, _: &OperationRule) -> Verdict {
+        verdict(self.permits.load(Ordering::Relaxed), true)
+    }
+
     fn decide(&self, session: &Session, _: &Service, _: &Operation, _: &Moment<'_>) -> Verdict {
         if !self.alive(session) {
             self.violate("I8: a session that has ended is decided on");
@@ -664,6 +668,7 @@ fn service() -> Arc<Service> {
         arguments: BTreeMap::new(),
         graphql: None,
         labels: BTreeSet::new(),
+        mcp: None,
     };
     Arc::new(Service {
         name: ServiceName::new("api").unwrap(),

@@ -26,6 +26,7 @@ pub(crate) fn service(name: &str, operations: &[(&str, Effect, &[&str])]) -> Arc
             arguments: BTreeMap::new(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),
+            mcp: None,
         })
     };
     Arc::new(Service {

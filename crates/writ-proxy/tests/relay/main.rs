@@ -14,6 +14,7 @@ mod client;
 mod echoes;
 mod http2;
 mod inbound;
+mod mcp;
 mod memory;
 mod origin;
 mod reading;

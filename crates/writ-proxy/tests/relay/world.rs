@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use writ_core::event::{ActionClosed, ActionIntended, Event, Key, Keys, LeaseFate};
+use writ_core::mcp::{McpAsk, McpRule};
 use writ_core::service::{
     CredentialRule, HostPattern, OperationRule, PathTemplate, RequestHead, Selection, Upstream,
     UpstreamAddress,
@@ -22,8 +23,8 @@ use writ_core::{
 };
 use writ_gate::{
     BoxFuture, Catalog, Conn, Credential, Decide, Delegation, Destination, Gate, Handoff, Human, Identify,
-    Lease, Marks, Mint, MintError, Minted, Moment, Nobody, Permit, Ports, Record, RecordError, Session,
-    SessionFacts, Ticket, Verdict, abandoned,
+    Lease, Marks, May, Mint, MintError, Minted, Moment, Nobody, Permit, Ports, Record, RecordError, Session,
+    SessionFacts, Shown, Ticket, Verdict, abandoned,
 };
 use writ_host::{SystemClock, SystemIds};
 use writ_proxy::{Authorities, Relay, RelaySettings};
@@ -264,9 +265,11 @@ impl Catalog for Memory {
             arguments: BTreeMap::default(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),
+            mcp: head.path.contains("/mcp").then(|| McpRule { ask: McpAsk::Session, digest: None }),
         };
+        let reads_body = head.path.starts_with("/read/") || rule.mcp.is_some() && head.method == "POST";
         let operation = Operation { rule: Arc::new(rule), arguments: BTreeMap::default() };
-        Ok(Selection { candidates: vec![operation], reads_body: head.path.starts_with("/read/") })
+        Ok(Selection { candidates: vec![operation], reads_body })
     }
 
     /// Where the body is read, it is the operation's one argument.
@@ -282,6 +285,20 @@ impl Catalog for Memory {
         operation.arguments.extend(body.map(|body| ("body".to_owned(), body.into())));
         Ok(operation)
     }
+
+    fn shown(&self, _: &Service, _: &OperationRule, message: &[u8], _: May<'_>) -> Result<Shown, Reason> {
+        shown(message)
+    }
+}
+
+/// What is shown of the messages of an MCP server, as their texts say themselves.
+fn shown(message: &[u8]) -> Result<Shown, Reason> {
+    match std::str::from_utf8(message).unwrap() {
+        text if text.contains("unreadable") => Err(Reason::McpAnswer),
+        text if text.contains("hidden") => Ok(Shown::Nothing),
+        text if text.contains("cut") => Ok(Shown::Part(text.replace("cut", ""))),
+        _ => Ok(Shown::Whole),
+    }
 }
 
 fn verdict(permitted: bool) -> Verdict {
@@ -293,6 +310,10 @@ fn verdict(permitted: bool) -> Verdict {
 impl Decide for Memory {
     fn reach(&self, _: &Session, _: &Service) -> Verdict {
         verdict(true)
+    }
+
+    fn could(&self, _: &Session, _: &Service, rule: &OperationRule) -> Verdict {
+        verdict(!rule.name.as_str().ends_with("/denied"))
     }
 
     fn decide(&self, _: &Session, _: &Service, operation: &Operation, _: &Moment<'_>) -> Verdict {

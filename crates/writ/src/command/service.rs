@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use writ_client::Client;
 use writ_control::api::{OperationView, ServiceDetail, ServiceRow, Services};
-use writ_core::{Layout, Placement};
+use writ_core::{Layout, Placement, ServiceName};
 
 use crate::args::Service;
 use crate::failure::Failure;
 use crate::files;
+use crate::mcp::{self, Server};
 use crate::openapi::{self, Wanted};
 use crate::output::{Output, Style, count};
 use crate::table::Table;
@@ -24,7 +25,13 @@ pub(crate) async fn service(
     match ask {
         Service::List => list(&client.service_list().await?, output),
         Service::Show { name } => show(&client.service_show(&name).await?, output),
-        Service::Import { openapi, name, host } => import(&openapi, &Wanted { name, host }, output),
+        Service::Import { mcp: Some(url), token, name, .. } => import_mcp(&url, token, name, output).await,
+        Service::Import { openapi: Some(openapi), name: Some(name), host, .. } => {
+            import(&openapi, &Wanted { name, host }, output)
+        }
+        Service::Import { .. } => {
+            Err(Failure::usage("name what to import: `--openapi FILE --name NAME` or `--mcp URL`"))
+        }
         Service::Check { folders } => check(layout, folders, output),
     }
 }
@@ -86,14 +93,8 @@ fn show(detail: &ServiceDetail, output: &mut Output) -> Result<ExitCode, Failure
 }
 
 fn import(file: &Path, wanted: &Wanted, output: &mut Output) -> Result<ExitCode, Failure> {
-    let shown = file.display();
-    let text = if file == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        fs::read_to_string(file)
-    };
-    let text = text.map_err(|error| Failure::caused("cli.file", format!("cannot read `{shown}`"), &error))?;
-    let document = serde_json::from_str(&text).map_err(|error| {
+    let document = serde_json::from_str(&read(file)?).map_err(|error| {
+        let shown = file.display();
         let what = format!("`{shown}` is not JSON; hint: convert YAML first, as with `yq -o json`");
         Failure::caused("cli.file", what, &error)
     })?;
@@ -101,6 +102,29 @@ fn import(file: &Path, wanted: &Wanted, output: &mut Output) -> Result<ExitCode,
         openapi::service_file(&document, wanted).map_err(|error| Failure::of("cli.openapi", &error))?;
     output.text(made.trim_end())?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn import_mcp(
+    url: &str,
+    token: Option<PathBuf>,
+    name: Option<ServiceName>,
+    output: &mut Output,
+) -> Result<ExitCode, Failure> {
+    let token = token.map(|file| read(&file)).transpose()?;
+    let token = token.as_deref().map(str::trim);
+    let told = Server::ask(url, token).await.map_err(|error| Failure::of("cli.mcp", &error))?;
+    let made = mcp::service_file(&told, name).map_err(|error| Failure::of("cli.mcp", &error))?;
+    output.text(made.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        fs::read_to_string(file)
+    };
+    text.map_err(|error| Failure::caused("cli.file", format!("cannot read `{}`", file.display()), &error))
 }
 
 fn check(layout: &Layout, folders: Vec<PathBuf>, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -119,7 +143,8 @@ fn check(layout: &Layout, folders: Vec<PathBuf>, output: &mut Output) -> Result<
 fn covered(operation: &OperationView) -> String {
     let field = operation.graphql.iter().map(|field| format!(" {field}"));
     let arguments = operation.arguments.iter().map(|(name, rule)| format!("  {name}={rule}"));
-    std::iter::once(operation.path.clone()).chain(field).chain(arguments).collect()
+    let asked = operation.mcp.iter().map(|asked| format!(" {asked}"));
+    std::iter::once(operation.path.clone()).chain(field).chain(asked).chain(arguments).collect()
 }
 
 fn protocol(row: &ServiceRow) -> String {
