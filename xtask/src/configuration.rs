@@ -135,6 +135,11 @@ const KINDS: [Kind; 4] = [
             ("operation.arguments.*", "{ title = \"body:/title string\", draft = \"body:/draft boolean?\" }"),
             ("operation.labels", "# [\"read:untrusted\"]"),
             ("operation.graphql", "# \"mutation createIssue\""),
+            ("operation.mcp", "# \"tools/call create_issue\""),
+            (
+                "operation.digest",
+                "# \"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"",
+            ),
         ],
     },
     Kind {
