@@ -45,14 +45,12 @@ pub(crate) fn shown(
     }
     let value: Value = serde_json::from_slice(message).map_err(|_| Reason::McpAnswer)?;
     let sieve = Sieve { rules: rules(service, asked), tools, may };
-    let kept = match value.clone() {
-        Value::Array(all) => {
-            let kept = all.into_iter().map(|one| sieve.message(one)).collect::<Result<Vec<_>, _>>()?;
-            Some(kept.into_iter().flatten().collect::<Vec<_>>())
-                .filter(|all| !all.is_empty())
-                .map(Value::Array)
-        }
-        one => sieve.message(one)?,
+    let kept = if let Value::Array(all) = &value {
+        let kept = all.iter().cloned().map(|one| sieve.message(one)).collect::<Result<Vec<_>, _>>()?;
+        let kept: Vec<Value> = kept.into_iter().flatten().collect();
+        (!kept.is_empty()).then_some(Value::Array(kept))
+    } else {
+        sieve.message(value.clone())?
     };
     Ok(match kept {
         Some(kept) if kept == value => Shown::Whole,

@@ -22,9 +22,9 @@ use crate::check::Services;
 /// in the order of their code points, everything escaped that must be and nothing else.
 pub fn digest(definition: &Value) -> String {
     let mut text = String::new();
-    match definition {
-        Value::Object(members) => object(&mut text, members.iter().filter(|(name, _)| *name != "_meta")),
-        other => canonical(&mut text, other),
+    match definition.as_object() {
+        Some(members) => object(&mut text, members.iter().filter(|(name, _)| *name != "_meta")),
+        None => canonical(&mut text, definition),
     }
     let hash = aws_lc_rs::digest::digest(&SHA256, text.as_bytes());
     hash.as_ref().iter().fold("sha256:".to_owned(), |mut text, byte| {
@@ -45,7 +45,7 @@ fn canonical(text: &mut String, value: &Value) {
             text.push_str(if items.is_empty() { "[]" } else { "]" });
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            text.push_str(&value.to_string())
+            text.push_str(&value.to_string());
         }
     }
 }

@@ -275,6 +275,18 @@ fn reach_never_says_no_where_a_decision_says_yes() {
                     .any(|operation| engine.decide(&who, &service, &operation, &Moment::default()).permits());
                 assert!(reach.permits() || !permitted, "{text}\n{who:?}\n{}", service.name);
                 assert_eq!(reach.permits(), reach.reason.is_none());
+                // What is offered of a service is some of it exactly if it is reached at all.
+                let hopes: Vec<_> = service
+                    .operations
+                    .iter()
+                    .filter(|rule| engine.could(&who, &service, rule).permits())
+                    .collect();
+                assert_eq!(reach.permits(), !hopes.is_empty(), "{text}\n{who:?}\n{}", service.name);
+                for rule in &service.operations {
+                    let operation = operation(&services(), rule.name.as_str()).1;
+                    let verdict = engine.decide(&who, &service, &operation, &Moment::default());
+                    assert!(hopes.contains(&rule) || !verdict.permits(), "{text}\n{}", rule.name);
+                }
                 if reach.permits() { yes += 1 } else { no += 1 }
             }
         }
@@ -283,6 +295,7 @@ fn reach_never_says_no_where_a_decision_says_yes() {
     let engine = Engine::new(load(&texts[4]).unwrap());
     let verdict = engine.reach(&alice(), &services()[0]);
     refused(&verdict, Reason::AgentForbidden);
+    refused(&engine.could(&alice(), &services()[0], &services()[0].operations[0]), Reason::AgentForbidden);
     assert_eq!(verdict.keys.agent.policies, ["test#3"]);
     // A forbid of something else is not why a stranger may do nothing.
     let engine = Engine::new(load(&texts[6]).unwrap());

@@ -146,13 +146,17 @@ fn answers_in_place(parts: &Parts) -> bool {
 /// The code of the error: JSON-RPC's or MCP's where they have one, the HTTP status where not. Own codes lie outside of what
 /// both keep for themselves (revision 2026-07-28, "Error Codes").
 fn code(reason: Reason) -> i32 {
-    match reason {
-        Reason::AmbiguousRequest | Reason::BodyRefused | Reason::SeveralOperations => -32600,
-        Reason::ArgumentRefused => -32602,
-        Reason::McpHeaders => -32020,
-        _ => reason.http_status().into(),
-    }
+    let known = CODES.iter().find(|(own, _)| *own == reason);
+    known.map_or_else(|| reason.http_status().into(), |(_, code)| *code)
 }
+
+const CODES: [(Reason, i32); 5] = [
+    (Reason::AmbiguousRequest, -32600),
+    (Reason::BodyRefused, -32600),
+    (Reason::SeveralOperations, -32600),
+    (Reason::ArgumentRefused, -32602),
+    (Reason::McpHeaders, -32020),
+];
 
 #[derive(Serialize)]
 struct Answer<'a> {

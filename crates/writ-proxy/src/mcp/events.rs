@@ -95,7 +95,6 @@ fn write_event(
     shown: impl Fn(&[u8]) -> Result<Shown, Reason>,
 ) -> Result<(), Reason> {
     let data = match (event.kind, event.data.as_deref()) {
-        (_, None) => None,
         // Where messages are to be sent (revision 2024-11-05).
         ("endpoint", Some(place)) => Some(one_line(place)?.to_owned()),
         ("" | "message", Some("")) => Some(String::new()),
@@ -104,8 +103,8 @@ fn write_event(
             Shown::Part(message) => Some(escaped(&message)),
             Shown::Nothing => None,
         },
-        // What no client of MCP reads.
-        (_, Some(_)) => None,
+        // Nothing, or what no client of MCP reads.
+        _ => None,
     };
     let fields =
         [("event", Some(event.kind).filter(|_| data.is_some())), ("id", event.id), ("retry", event.retry)];

@@ -265,7 +265,7 @@ impl Catalog for Memory {
             arguments: BTreeMap::default(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),
-            mcp: head.path.contains("/mcp").then(|| McpRule { ask: McpAsk::Session, digest: None }),
+            mcp: head.path.contains("/mcp").then_some(McpRule { ask: McpAsk::Session, digest: None }),
         };
         let reads_body = head.path.starts_with("/read/") || rule.mcp.is_some() && head.method == "POST";
         let operation = Operation { rule: Arc::new(rule), arguments: BTreeMap::default() };

@@ -28,12 +28,8 @@ fn server() -> Server {
     }
 }
 
-#[test]
-fn a_server_becomes_a_service_file_that_can_be_read() {
-    let server = server();
-    let text = service_file(&server, None).unwrap();
-    let digests: Vec<String> = server.tools.iter().map(writ_catalog::digest).collect();
-    let expected = r#"# The Tracker: made from what its MCP server says of itself. Read it before you use it: effects are the server's own hints, and
+/// What comes of it; `@N` is the digest of the tool with this number.
+const EXPECTED: &str = r#"# The Tracker: made from what its MCP server says of itself. Read it before you use it: effects are the server's own hints, and
 # nobody checks them. A tool that the server defines otherwise than now is refused (`digest`).
 name = "the-tracker"
 hosts = ["mcp.example.com"]
@@ -109,10 +105,16 @@ digest = "@2"
 # createIssue: the argument weight, for its type
 # a tool without a name
 "#;
+
+#[test]
+fn a_server_becomes_a_service_file_that_can_be_read() {
+    let server = server();
+    let text = service_file(&server, None).unwrap();
+    let digests: Vec<String> = server.tools.iter().map(writ_catalog::digest).collect();
     let expected = digests
         .iter()
         .enumerate()
-        .fold(expected.to_owned(), |text, (n, digest)| text.replace(&format!("@{n}"), digest));
+        .fold(EXPECTED.to_owned(), |text, (n, digest)| text.replace(&format!("@{n}"), digest));
     assert_eq!(text, expected);
 }
 
