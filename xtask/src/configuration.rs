@@ -102,6 +102,7 @@ const KINDS: [Kind; 4] = [
             ("serve.token_header", "\"x-access-token\""),
             ("serve.open", "[\"/health\", \"/public/*\"]"),
             ("serve.agents", "# [\"agent:planner\"]"),
+            ("mcp", "# \"files\""),
             ("may_start", "[\"reviewer\"]"),
             ("govern.processes", "{ unit = \"coder.service\" }"),
             ("user", "\"agent\""),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use writ_core::argument::{ArgumentRule, ArgumentSource};
 use writ_core::config::{Place, Placed, Problems, Table, read};
-use writ_core::service::{AgentPeer, CredentialRule, Upstream};
-use writ_core::{Mode, Placement, Protocol, SecretName, Service, ServiceName};
+use writ_core::service::{AgentPeer, CredentialRule, HostPattern, Upstream};
+use writ_core::{HostName, Mode, NameError, Placement, Protocol, SecretName, Service, ServiceName};
 
 use crate::keys::KEYS;
 use crate::operation::operations;
@@ -38,7 +38,7 @@ fn service(table: &Table<'_>) -> Option<Declared> {
     let upstream = upstream(&table.sub_table("upstream"));
     let credential = credential(&table.sub_table("credential"));
     let operations = operations(table, name.as_ref(), protocol);
-    let service = Service {
+    let mut service = Service {
         name: name?,
         hosts: hosts.into_iter().map(|pattern| pattern.0).collect(),
         addresses: addresses.into_iter().map(|address| address.0).collect(),
@@ -49,10 +49,43 @@ fn service(table: &Table<'_>) -> Option<Declared> {
         credential,
         operations,
     };
+    if service.protocol == Protocol::Stdio {
+        let host = stdio(table, &service)?;
+        (service.hosts, service.ports) = (vec![HostPattern::Exact(host)], vec![0]);
+        let places = vec![table.place("name")];
+        return Some(Declared { service, name: table.place("name"), hosts: places, addresses: Vec::new() });
+    }
     check_destinations(table, &service);
     check_protocol(table, &service);
     check_credential(table, &service);
     Some(Declared { service, name: table.place("name"), hosts: host_places, addresses: address_places })
+}
+
+/// Checks a service that is a program, and gives the name by which it is found.
+fn stdio(table: &Table<'_>, service: &Service) -> Option<HostName> {
+    let listed = [
+        ("hosts", !service.hosts.is_empty()),
+        ("addresses", !service.addresses.is_empty()),
+        ("ports", !service.ports.is_empty()),
+        ("upstream", table.sub_table("upstream").is_present()),
+        ("credential", table.sub_table("credential").is_present()),
+    ];
+    for (key, _) in listed.into_iter().filter(|(_, is_there)| *is_there) {
+        table.problem(
+            key,
+            "a `stdio` service is a program, and nothing on the network",
+            Some("leave it out"),
+        );
+    }
+    for rule in service.operations.iter().filter(|rule| rule.mcp.is_none()) {
+        let hint = "as in `mcp = \"tools/call read_file\"`";
+        table.problem("operation", format!("`{}` is no operation of an MCP server", rule.name), Some(hint));
+    }
+    let host = HostName::new(service.name.as_str());
+    let wrong = |error: &NameError| {
+        table.problem("name", error.to_string(), Some("a `stdio` service is found by it"))
+    };
+    host.inspect_err(wrong).ok()
 }
 
 fn unzip<T>(list: Vec<Placed<T>>) -> (Vec<T>, Vec<Place>) {
@@ -98,7 +131,7 @@ fn check_destinations(table: &Table<'_>, service: &Service) {
             let hint = "the kernel lets the connection through untouched, so it must know the real address";
             table.problem("addresses", "a `pass` service needs at least one address", Some(hint));
         }
-        Protocol::Https | Protocol::Http | Protocol::Tcp | Protocol::Pass => {}
+        Protocol::Https | Protocol::Http | Protocol::Tcp | Protocol::Pass | Protocol::Stdio => {}
     }
 }
 

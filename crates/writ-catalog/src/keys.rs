@@ -18,10 +18,11 @@ pub const KEYS: &[KeyDoc] = &[
     ),
     KeyDoc::defaulted(
         "protocol",
-        "`https`, `http`, `tcp` or `pass`",
+        "`https`, `http`, `tcp`, `pass` or `stdio`",
         "\"https\"",
         "What is spoken. `https` and `http`: each request is an action. `tcp`: the connection is one action, \
-         relayed unread. `pass`: the kernel lets the connection through to the listed `addresses`, unread.",
+         relayed unread. `pass`: the kernel lets the connection through to the listed `addresses`, unread. `stdio`: an MCP \
+         server that `writ mcp` starts; it has operations without paths, and neither hosts nor ports.",
     ),
     KeyDoc::defaulted(
         "mode",

@@ -40,7 +40,7 @@ pub(crate) fn select(
             let rule = service.operations.first().ok_or(Reason::NoOperation)?;
             Ok(Operation { rule: Arc::clone(rule), arguments: BTreeMap::new() }.into())
         }
-        Protocol::Https | Protocol::Http => {
+        Protocol::Https | Protocol::Http | Protocol::Stdio => {
             // Agreed upon by all names of the request, and yet it must be one of this service.
             if !service.hosts.iter().any(|pattern| pattern.matches(host)) {
                 return Err(Reason::NameMismatch);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use writ_core::argument::{ArgumentKind, ArgumentSource};
 use writ_core::config::Table;
 use writ_core::mcp::{McpAsk, McpRule};
-use writ_core::service::OperationRule;
+use writ_core::service::{OperationRule, PathTemplate};
 use writ_core::{Effect, Label, OperationName, Protocol, ServiceName};
 use writ_gate::limits::ARGUMENTS_MAX;
 
@@ -37,7 +37,7 @@ pub(crate) fn operations(
     }
     let mut rules: Vec<Arc<OperationRule>> = Vec::with_capacity(tables.len());
     for entry in &tables {
-        if let Some(rule) = operation(entry, service) {
+        if let Some(rule) = operation(entry, service, protocol) {
             check_rule(entry, &rules, &rule);
             rules.push(Arc::new(rule));
         }
@@ -45,12 +45,16 @@ pub(crate) fn operations(
     rules
 }
 
-fn operation(table: &Table<'_>, service: Option<&ServiceName>) -> Option<OperationRule> {
+fn operation(
+    table: &Table<'_>,
+    service: Option<&ServiceName>,
+    protocol: Option<Protocol>,
+) -> Option<OperationRule> {
     let short = table.required::<String>("name");
     let effect = table.required::<Effect>("effect");
     let mut methods: Vec<String> =
         table.list::<Method>("methods").into_iter().map(|method| method.0).collect();
-    let path = table.required::<Template>("path");
+    let path = path(table, protocol);
     let query: BTreeMap<String, String> = table.map("query");
     let arguments = table.map::<Declared>("arguments").into_iter().map(|(name, it)| (name, it.0)).collect();
     let graphql = table.optional::<Field>("graphql").map(|field| field.0);
@@ -64,11 +68,22 @@ fn operation(table: &Table<'_>, service: Option<&ServiceName>) -> Option<Operati
             table.problem("name", format!("`{short}` is not an operation's name"), Some(hint));
         })
         .ok();
-    let (name, effect, path) = (name?, effect?, path?.0);
+    let (name, effect, path) = (name?, effect?, path?);
     let rule = OperationRule { name, effect, methods, path, query, arguments, graphql, labels, mcp };
     check_arguments(table, &rule);
     check_methods(table, &rule);
     Some(rule)
+}
+
+/// Its path. Messages to a program go nowhere else than to it.
+fn path(table: &Table<'_>, protocol: Option<Protocol>) -> Option<PathTemplate> {
+    if protocol != Some(Protocol::Stdio) {
+        return table.required::<Template>("path").map(|path| path.0);
+    }
+    if table.optional::<Template>("path").is_some() {
+        table.problem("path", "a `stdio` service has no paths", Some("leave it out"));
+    }
+    template::parse("/").ok()
 }
 
 /// What it is of an MCP server. How that is sent is no choice, so its methods are not written.

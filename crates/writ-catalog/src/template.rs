@@ -25,7 +25,7 @@ impl Setting for Template {
 }
 
 /// Reads a template, or says which rule it breaks.
-fn parse(text: &str) -> Result<PathTemplate, &'static str> {
+pub(crate) fn parse(text: &str) -> Result<PathTemplate, &'static str> {
     let rest = text.strip_prefix('/').ok_or("it must begin with `/`")?;
     let segments = rest.split('/').map(segment).collect::<Result<Vec<_>, _>>()?;
     let (last, before) = segments.split_last().ok_or("it is empty")?;

@@ -83,6 +83,9 @@ pub enum Protocol {
     Tcp,
     /// Anything; the kernel lets the connection through to the real address untouched. No relay, no credential.
     Pass,
+    /// MCP over the standard input and output of a program that `writ mcp` starts; each message is an action. Nothing on
+    /// the network: its one host is its name, at port 0.
+    Stdio,
 }
 
 /// How the real upstream is found and verified.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use writ_core::event::{ActionClosed, LeaseFate, Outcome};
+use writ_core::event::{ActionClosed, Hop, LeaseFate, Outcome};
 use writ_core::service::{OperationRule, PathSegment};
 use writ_core::{ActionId, LeaseId, Mode, Operation, Reason};
 
@@ -130,6 +130,11 @@ impl Exchange {
     /// Whether it is one of an MCP server, so that what comes back is to be asked about with [`Exchange::shown`].
     pub fn speaks_mcp(&self) -> bool {
         self.permit().is_some_and(|permit| permit.operation.rule.mcp.is_some())
+    }
+
+    /// What it asks of an MCP server, as a step of the way to what that does meanwhile.
+    pub fn mcp_hop(&self) -> Option<Hop> {
+        self.permit().and_then(|permit| crate::gate::mcp_hop(&permit.service, &permit.operation))
     }
 
     /// What the session may be shown of a message that came back: of lists, what it could be permitted to ask for.

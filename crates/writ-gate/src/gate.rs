@@ -305,7 +305,7 @@ fn request(service: &Service, operation: &Operation, host: &HostName, head: &Req
 }
 
 /// The last step of the way: the MCP server, and what is asked of it.
-fn mcp_hop(service: &Service, operation: &Operation) -> Option<Hop> {
+pub(crate) fn mcp_hop(service: &Service, operation: &Operation) -> Option<Hop> {
     let asked = operation.rule.mcp.as_ref()?;
     Some(Hop { how: Known::Observed, kind: HopKind::Mcp, name: format!("{}: {asked}", service.name) })
 }

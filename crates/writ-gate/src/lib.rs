@@ -44,4 +44,4 @@ pub fn is_whole(recorded: &writ_core::Arguments) -> bool {
     recorded::is_whole(recorded)
 }
 
-pub use session::{Cause, Delegation, Human, Parent, Session, SessionFacts};
+pub use session::{Call, Cause, Delegation, Human, Parent, Session, SessionFacts};

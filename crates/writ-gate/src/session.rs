@@ -1,16 +1,18 @@
 //! Sessions: run, human, purpose and time limit bound together.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use writ_core::event::{Actor, Hop, HopKind, Known};
 use writ_core::{
-    ActsFor, AgentName, Assurance, Grants, HumanId, Reason, RunId, SessionId, SpiffeId, Timestamp,
+    ActionId, ActsFor, AgentName, Assurance, Grants, HumanId, Reason, RunId, SessionId, SpiffeId, Timestamp,
 };
 
 use crate::ledger::Ledger;
+use crate::limits;
 use crate::recorded;
 
 /// The accountable person, as the kernel or an issuer proved it.
@@ -137,6 +139,29 @@ pub struct Session {
     cause: OnceLock<Cause>,
     token: CancellationToken,
     ledger: Arc<Ledger>,
+    /// What is asked of it as an MCP server and has no answer yet.
+    calls: Mutex<BTreeMap<ActionId, Hop>>,
+}
+
+/// A call of an MCP server under way, until this is dropped.
+#[derive(Debug)]
+pub struct Call {
+    server: Arc<Session>,
+    action: ActionId,
+}
+
+impl Call {
+    /// Begins one: what the server's run does until the end of it has this step on its way.
+    pub fn begin(server: &Arc<Session>, action: ActionId, step: Hop) -> Self {
+        server.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(action, step);
+        Self { server: Arc::clone(server), action }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.server.calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.action);
+    }
 }
 
 impl Session {
@@ -148,7 +173,14 @@ impl Session {
     /// A session that shares the ledger of those that led to it.
     pub fn sharing(facts: SessionFacts, ledger: Arc<Ledger>) -> Self {
         let expires = AtomicU64::new(facts.expires.micros());
-        Self { facts, expires, cause: OnceLock::new(), token: CancellationToken::new(), ledger }
+        Self {
+            facts,
+            expires,
+            cause: OnceLock::new(),
+            token: CancellationToken::new(),
+            ledger,
+            calls: Mutex::default(),
+        }
     }
 
     /// The facts.
@@ -205,15 +237,24 @@ impl Session {
         }
     }
 
+    /// The calls that it may be serving: the one that it is, or each of several that it may be.
+    fn calls(&self) -> Vec<Hop> {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let how = if calls.len() > 1 { Known::Inferred } else { Known::Observed };
+        calls.values().take(limits::CALLS_ON_PATH_MAX).map(|step| Hop { how, ..step.clone() }).collect()
+    }
+
     /// The tool path from the human to the program: `exec` is the lineage as paths, eldest first.
     pub fn tool_path(&self, exec: &[String]) -> Vec<Hop> {
         let hop = |kind, name| Hop { how: Known::Observed, kind, name };
         let human = hop(HopKind::Human, self.facts.human.id.to_string());
         let parents = self.facts.delegation.parents.iter().map(|parent| parent.run);
-        let runs = parents.chain([self.facts.run]).map(|run| hop(HopKind::Run, run.to_string()));
+        let run = |run: RunId| hop(HopKind::Run, run.to_string());
         [human]
             .into_iter()
-            .chain(runs)
+            .chain(parents.map(run))
+            .chain(self.calls())
+            .chain([run(self.facts.run)])
             .chain(exec.iter().map(|path| hop(HopKind::Exec, path.clone())))
             .collect()
     }

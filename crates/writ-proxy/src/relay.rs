@@ -283,7 +283,7 @@ impl Shared {
             Protocol::Http => line::serve_http(self, stream, admitted, seat, drain).await,
             Protocol::Tcp => Box::pin(opaque::serve(self, stream, admitted, seat)).await,
             // The kernel lets these through to their address; one that arrives here came another way.
-            Protocol::Pass => {
+            Protocol::Pass | Protocol::Stdio => {
                 self.common.gate.reject(&admitted, Reason::ProtocolRefused);
             }
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use writ_core::config::{self, KeyDoc, Placed, Problems, Table};
 use writ_core::units::Span;
-use writ_core::{ActsFor, AgentName, HumanId, Mode, Serve};
+use writ_core::{ActsFor, AgentName, HumanId, Mode, Serve, ServiceName};
 use writ_gate::limits;
 
 use crate::account::{Account, AccountError};
@@ -67,6 +67,12 @@ const OWN: &[KeyDoc] = &[
         "human id",
         "nobody; required for `acts_for = \"owner\"`",
         "The human who answers for autonomous runs, and whom `@approve(\"owner\")` asks.",
+    ),
+    KeyDoc::optional(
+        "mcp",
+        "service name",
+        "it is no MCP server",
+        "The `stdio` service that its runs are the server of. They are started with `writ mcp`, and every call is decided.",
     ),
     KeyDoc::optional("may_start", "list of agent names", "none", "Agents that its runs may start below themselves."),
     govern::KEY,
@@ -141,6 +147,8 @@ pub struct Agent {
     pub mode: Mode,
     /// Who answers for autonomous runs, and approves as the owner. Always set if it acts for its owner.
     pub owner_human: Option<HumanId>,
+    /// The service that its runs are the server of, over their standard input and output.
+    pub mcp: Option<ServiceName>,
     /// Agents that its runs may start.
     pub may_start: BTreeSet<AgentName>,
     /// Processes that are governed for its sake.
@@ -300,6 +308,7 @@ fn agent(name: &str, table: &Table<'_>) -> Option<Agent> {
         acts_for: acts_for?,
         mode: mode?,
         owner_human,
+        mcp: table.optional("mcp"),
         may_start: table.list("may_start").into_iter().collect(),
         govern,
         serve,

@@ -52,6 +52,8 @@ pub struct Command {
     pub environment: Vec<(OsString, OsString)>,
     /// The caller's working folder, absolute.
     pub folder: PathBuf,
+    /// Whether it is an MCP server: the daemon then stands between it and whoever started it.
+    pub is_server: bool,
 }
 
 /// What the launcher tells the daemon: descriptors of its own process, for [`crate::program`].
@@ -62,6 +64,19 @@ pub struct Ask {
     pub program: RawFd,
     /// The script, or the file named right after the program.
     pub script: Option<RawFd>,
+    /// What the daemon takes to stand between an MCP server and its client; of nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<Between>,
+}
+
+/// Descriptors of a server's process before it is executed. Its client is behind 0 and 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Between {
+    /// The end of a socket pair that the server gets in the place of 0 and 1.
+    pub server: RawFd,
+    /// The other end, which is the daemon's.
+    pub daemon: RawFd,
 }
 
 /// What the daemon answers once the process is in its cgroup and labelled.
@@ -237,9 +252,13 @@ pub enum LaunchError {
 pub fn launch(command: &Command, daemon: &mut dyn Daemon) -> Result<Infallible, LaunchError> {
     let opened = program::open(command)?;
     stdio::check()?;
-    keep_only(daemon.connection(), &opened)?;
+    let pair = command.is_server.then(stdio::Pair::new).transpose()?;
+    keep_only(daemon.connection(), &opened, pair.as_ref())?;
     let (program, script) = opened.descriptors();
-    let prepared = daemon.prepare(Ask { program, script }).map_err(LaunchError::Refused)?;
+    let between = pair.as_ref().map(stdio::Pair::between);
+    let prepared = daemon.prepare(Ask { program, script, between }).map_err(LaunchError::Refused)?;
+    // The daemon has the client's ends and its own by now, and looks once more before the session opens.
+    pair.map_or(Ok(()), stdio::Pair::take_place)?;
     let caller = Caller { environment: command.environment.clone(), folder: command.folder.clone() };
     let plan = Plan::new(&caller, &prepared);
     apply(&plan)?;
@@ -256,12 +275,14 @@ pub fn launch(command: &Command, daemon: &mut dyn Daemon) -> Result<Infallible, 
     Err(LaunchError::Program { name: command.program.clone(), source })
 }
 
-fn keep_only(connection: BorrowedFd<'_>, opened: &program::Opened) -> Result<(), LaunchError> {
-    let keep: Vec<_> =
-        [Some(connection), Some(opened.program.as_fd()), opened.script.as_ref().map(AsFd::as_fd)]
-            .into_iter()
-            .flatten()
-            .collect();
+fn keep_only(
+    connection: BorrowedFd<'_>,
+    opened: &program::Opened,
+    pair: Option<&stdio::Pair>,
+) -> Result<(), LaunchError> {
+    let script = opened.script.as_ref().map(AsFd::as_fd);
+    let program = [Some(connection), Some(opened.program.as_fd()), script].into_iter().flatten();
+    let keep: Vec<_> = program.chain(pair.into_iter().flat_map(stdio::Pair::ends)).collect();
     stdio::close_others(&keep)
 }
 

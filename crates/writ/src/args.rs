@@ -42,6 +42,12 @@ pub(crate) enum Command {
     /// The program replaces this process: terminal, signals and exit code are its own. It holds no secret and reaches
     /// only what its agent and you may reach.
     Run(Run),
+    /// Start an MCP server as a run of its own, and decide every call of its client.
+    ///
+    /// Write it before the command in the client's configuration. The daemon stands between the two: each call over
+    /// standard input is decided and recorded as an action of whoever started this, and lists are shown without what may not
+    /// be called.
+    Mcp(Run),
     /// List the live sessions.
     Ps,
     /// Read the evidence, one line per event.

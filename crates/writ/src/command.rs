@@ -29,7 +29,8 @@ pub(crate) fn execute(arguments: Arguments, output: &mut Output) -> Result<ExitC
     let client = &Client::new(layout);
     match arguments.command {
         // Without a runtime: the process becomes the program.
-        Command::Run(ask) => run::run(layout, ask),
+        Command::Run(ask) => run::run(layout, ask, false),
+        Command::Mcp(ask) => run::run(layout, ask, true),
         Command::Ps => wait(session::list(client, output)),
         Command::Log(ask) => wait(log::log(client, ask, output)),
         Command::Why { action } => wait(log::why(client, action, output)),

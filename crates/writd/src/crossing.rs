@@ -103,10 +103,13 @@ impl Asker for Lookups {
         let session = self.registry.identify(question.run)?;
         let services = self.catalog.services_at(&question.name);
         let reachable = |service: &&Arc<Service>| self.engine.reach(&session, service).reaches(&session);
-        let service = services.iter().find(reachable).ok_or(Reason::NameRefused)?;
+        let on_network = services.iter().filter(|service| service.protocol != Protocol::Stdio);
+        let service = on_network.into_iter().find(reachable).ok_or(Reason::NameRefused)?;
         Ok(match service.protocol {
             Protocol::Pass => Answer::Listed(service.addresses.clone()),
             Protocol::Https | Protocol::Http | Protocol::Tcp => Answer::StandIn,
+            // Nobody connects to a program.
+            Protocol::Stdio => return Err(Reason::NameRefused),
         })
     }
 

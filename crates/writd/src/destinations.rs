@@ -30,7 +30,8 @@ pub(crate) fn all(catalog: &CatalogStore, names: &Names) -> Vec<DestinationRule>
 /// The destinations of one name: its stand-ins on each port of each service that knows it.
 pub(crate) fn of_name(catalog: &CatalogStore, name: &HostName, stand_in: StandIn) -> Vec<DestinationRule> {
     let services = catalog.services_at(name);
-    let taken = services.iter().filter(|service| service.protocol != Protocol::Pass);
+    let taken =
+        services.iter().filter(|service| !matches!(service.protocol, Protocol::Pass | Protocol::Stdio));
     let ports = taken.flat_map(|service| service.ports.iter().copied());
     ports.flat_map(|port| both(stand_in, port)).collect()
 }

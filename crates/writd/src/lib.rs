@@ -23,6 +23,7 @@ mod people;
 mod program;
 mod reload;
 mod runs;
+mod servers;
 pub mod settings;
 mod tallies;
 mod trust;

@@ -20,6 +20,7 @@ use writ_gate::{Cause, Decide, Delegation, Human, Parent, Session, SessionFacts,
 use writ_session::launch::Certificates;
 use writ_session::{Agent, Confinement, Live, OpenRequest, Peer, Program, Terms};
 
+use crate::servers::{self, Channel};
 use crate::world::World;
 use crate::{admission, governing, people, trust};
 
@@ -31,6 +32,8 @@ pub(crate) struct Adopted {
     program: Program,
     facts: SessionFacts,
     ttl: Option<Duration>,
+    /// What the daemon has between an MCP server and its client.
+    between: Option<Channel>,
 }
 
 /// `run.open`.
@@ -48,6 +51,7 @@ pub(crate) async fn open(
     })?;
     let parent = if by.is_governed() { Some(starter(world, by.caller(), &agent)?) } else { None };
     let (peer, program) = admission::admit(world, by.caller(), &ask, (&agent, parent.as_ref())).await?;
+    let between = servers::between(world, &agent, &peer, ask.files.between)?;
     let (run, session) = (world.registry.new_run(), world.registry.new_session());
     world.capture.create_run(run).map_err(|error| failed("capture.run", &error))?;
     // From here on the watcher clears away whatever comes to be, however this ends.
@@ -80,7 +84,7 @@ pub(crate) async fn open(
     };
     prepared.certificates = certificates(world, &facts, parent.as_ref()).await?;
     prepared.variables = variables(world, &facts);
-    let adopted = Adopted { world: Arc::clone(world), agent, peer, program, facts, ttl };
+    let adopted = Adopted { world: Arc::clone(world), agent, peer, program, facts, ttl, between };
     Ok((prepared, Box::new(adopted)))
 }
 
@@ -169,7 +173,8 @@ fn variables(world: &World, facts: &SessionFacts) -> BTreeMap<String, String> {
 impl Opening for Adopted {
     fn ready(self: Box<Self>) -> Answer<'static, RunOpened> {
         Box::pin(async move {
-            let Self { world, agent, peer, program, facts, ttl } = *self;
+            let Self { world, agent, peer, program, facts, ttl, between } = *self;
+            between.as_ref().map_or(Ok(()), |channel| channel.check(&peer))?;
             let confinement = Confinement::observe(&peer, facts.human.uid, agent.terms.without_namespaces)
                 .map_err(|e| refused(&e))?;
             let request = OpenRequest {
@@ -187,6 +192,9 @@ impl Opening for Adopted {
             };
             let live = world.registry.open(request).await.map_err(|error| refused(&error))?;
             cut_when_over(&world, &live);
+            if let Some(channel) = between {
+                servers::serve(&world, &live, channel)?;
+            }
             let facts = live.session.facts();
             tracing::info!(target: "writ::session", session = %facts.id, agent = %facts.agent, "session opened");
             Ok(RunOpened {

@@ -1,13 +1,18 @@
-// Does at an MCP server what it can, and prints what came of it. usage: client.mjs http|sse URL
+// Does at an MCP server what it can, and prints what came of it. usage: client.mjs http|sse URL, or stdio COMMAND...
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const [kind, address] = process.argv.slice(2);
-const url = new URL(address);
+const [kind, address, ...args] = process.argv.slice(2);
 const client = new Client({ name: "test", version: "1" });
-const transport = kind === "sse" ? new SSEClientTransport(url) : new StreamableHTTPClientTransport(url);
+const transports = {
+  http: () => new StreamableHTTPClientTransport(new URL(address)),
+  sse: () => new SSEClientTransport(new URL(address)),
+  stdio: () => new StdioClientTransport({ command: address, args }),
+};
+const transport = transports[kind]();
 const say = (what, value) => console.log(JSON.stringify({ [what]: value }));
 
 async function tried(what, name, args) {

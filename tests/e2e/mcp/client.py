@@ -1,16 +1,17 @@
-"""Does at an MCP server what it can, and prints what came of it. usage: client.py http|legacy|sse URL"""
+"""Does at an MCP server what it can, and prints what came of it. usage: client.py http|legacy|sse URL, or stdio COMMAND..."""
 
 import asyncio
 import json
 import logging
 import sys
 
-from mcp import Client, MCPError
+from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.sse import sse_client
+from mcp.client.stdio import stdio_client
 from mcp_types import TextContent
 
 logging.disable()
-kind, url = sys.argv[1:]
+kind, url, *arguments = sys.argv[1:]
 
 
 def say(what, value):
@@ -30,6 +31,8 @@ async def tried(what, action):
 
 async def main():
     server = sse_client(url) if kind == "sse" else url
+    if kind == "stdio":
+        server = stdio_client(StdioServerParameters(command=url, args=arguments))
     async with Client(server, mode="legacy" if kind == "legacy" else "auto") as client:
         say("version", client.protocol_version)
         say("tools", [tool.name for tool in (await client.list_tools()).tools])

@@ -1,14 +1,16 @@
-// A tracker of issues as an MCP server. usage: server.mjs stateful|stateless|sse
+// A tracker of issues as an MCP server. usage: server.mjs stateful|stateless|sse|stdio
 
 import http from "node:http";
+import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { SSEServerTransport } from "@modelcontextprotocol/sdk/server/sse.js";
+import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
 import { z } from "zod";
 
 const kind = process.argv[2];
-const token = process.env.TRACKER_TOKEN;
+const token = process.env.TRACKER_TOKEN ?? "";
 const calls = [];
 const text = (text) => ({ content: [{ type: "text", text }] });
 
@@ -22,7 +24,10 @@ function tracker() {
   tool("list_issues", "Lists the issues.", {}, { readOnlyHint: true }, () => `one issue, and the token ${token}`);
   tool("create_issue", "Creates an issue.",
     { title: z.string(), labels: z.array(z.string()).optional(), urgent: z.boolean().optional() }, {},
-    ({ title, labels }) => `created ${title} ${(labels ?? []).sort()}`);
+    ({ title, labels }) => {
+      if (kind === "stdio") execFileSync("curl", ["-sS", "-o", "/dev/null", "https://forge.test/api/repos/acme/site/issues"]);
+      return `created ${title} ${(labels ?? []).sort()}`;
+    });
   tool("delete_issue", "Deletes an issue.", { number: z.number().int() }, { destructiveHint: true }, ({ number }) => `deleted ${number}`);
   tool("unlisted", "No rule names it.", {}, {}, () => "done");
   for (const name of ["readme", "secret"]) {
@@ -59,5 +64,6 @@ async function serve(request, response) {
   return transport ? transport.handlePostMessage(request, response) : response.writeHead(404).end();
 }
 
-const server = http.createServer((request, response) => void serve(request, response));
-server.listen(0, "127.0.0.1", () => console.log(server.address().port));
+if (kind === "stdio") await tracker().connect(new StdioServerTransport());
+const server = kind === "stdio" ? null : http.createServer((request, response) => void serve(request, response));
+server?.listen(0, "127.0.0.1", () => console.log(server.address().port));

@@ -1,7 +1,8 @@
-"""A tracker of issues as an MCP server. usage: server.py stateful|stateless|sse"""
+"""A tracker of issues as an MCP server. usage: server.py stateful|stateless|sse|stdio"""
 
 import os
 import socket
+import subprocess
 import sys
 
 import uvicorn
@@ -10,7 +11,8 @@ from mcp_types import ToolAnnotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 
-TOKEN = os.environ["TRACKER_TOKEN"]
+TOKEN = os.environ.get("TRACKER_TOKEN", "")
+kind = sys.argv[1]
 tracker = MCPServer("tracker")
 calls = []
 
@@ -26,6 +28,8 @@ def list_issues() -> str:
 def create_issue(title: str, labels: list[str] = [], urgent: bool = False) -> str:
     """Creates an issue."""
     calls.append("create_issue")
+    if kind == "stdio":
+        subprocess.run(["curl", "-sS", "-o", "/dev/null", "https://forge.test/api/repos/acme/site/issues"], check=True)
     return f"created {title} {sorted(labels)}"
 
 
@@ -78,7 +82,9 @@ def guarded(app):
     return serve
 
 
-kind = sys.argv[1]
+if kind == "stdio":
+    tracker.run("stdio")
+    sys.exit()
 app = tracker.sse_app(host="0.0.0.0") if kind == "sse" else tracker.streamable_http_app(
     host="0.0.0.0", stateless_http=kind == "stateless", json_response=kind == "stateless")
 listener = socket.socket()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Map, Value};
-use writ_testkit::Host;
+use writ_testkit::{Host, program};
 
 use crate::repository;
 
@@ -71,10 +71,27 @@ impl Drop for Tracker {
 /// Runs a client as the agent `coder`: what came of each thing that it tried.
 #[must_use]
 pub fn client(host: &Host, sdk: Sdk, kind: &str, url: &str) -> Map<String, Value> {
-    let command = command(sdk, "client", &host.home());
-    let program = std::iter::once(command.get_program()).chain(command.get_args());
-    let argv = program.chain([kind.as_ref(), url.as_ref()]);
-    let out = host.run("coder", argv).ok();
+    told(host, &words(&command(sdk, "client", &host.home())), &[kind.to_owned(), url.to_owned()])
+}
+
+/// Runs a client as the agent `coder`, which starts a server over standard input and output with `writ mcp`, as the agent
+/// `tracker`.
+#[must_use]
+pub fn client_of_program(host: &Host, sdk: Sdk, server: Sdk) -> Map<String, Value> {
+    let (writ, root) = (program("writ").display().to_string(), host.path("").display().to_string());
+    let mcp = ["stdio", &writ, "--root", &root, "mcp", "--agent", "tracker", "--"].map(str::to_owned);
+    let served = words(&command(server, "server", &host.home()));
+    let arguments: Vec<String> = mcp.into_iter().chain(served).chain(["stdio".to_owned()]).collect();
+    told(host, &words(&command(sdk, "client", &host.home())), &arguments)
+}
+
+fn words(command: &Command) -> Vec<String> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+fn told(host: &Host, program: &[String], arguments: &[String]) -> Map<String, Value> {
+    let out = host.run("coder", program.iter().chain(arguments)).ok();
     let lines = out.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).expect("JSON"));
     lines.flatten().collect()
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 use writ_e2e::World;
-use writ_e2e::mcp::{Sdk, TOKEN, Tracker, client};
+use writ_e2e::mcp::{Sdk, TOKEN, Tracker, client, client_of_program};
 use writ_testkit::Host;
 
 const SERVICE: &str = r#"
@@ -98,12 +98,12 @@ fn world(test: &str, sdk: Sdk, kind: &str) -> Option<(World, Tracker)> {
 }
 
 /// What a client did must be what policy says, whoever wrote it and whatever it speaks.
-fn judge(told: &Map<String, Value>) {
+fn judge(told: &Map<String, Value>, token: &str) {
     assert_eq!(told["tools"], json!(["list_issues", "create_issue"]), "{told:?}");
     assert_eq!(told["resources"], json!(["file:///readme"]), "{told:?}");
     assert_eq!(told["read"], "read me");
-    let (token, stars) = (format!("one issue, and the token {TOKEN}"), "*".repeat(TOKEN.len()));
-    assert_eq!(told["list"], json!({"text": [token.replace(TOKEN, &stars)], "error": false}));
+    let listed = format!("one issue, and the token {token}");
+    assert_eq!(told["list"], json!({"text": [listed], "error": false}), "{told:?}");
     let created = told["create"]["text"][0].as_str().unwrap_or_default();
     assert!(created.starts_with("created a \u{2028} bug"), "{told:?}");
     for (what, reason) in [
@@ -128,7 +128,7 @@ fn through(test: &str, server: Sdk, kind: &str) {
     for (sdk, how) in clients {
         let told = client(&world.host, *sdk, how, url);
         println!("{sdk:?} {how}: {told:?}");
-        judge(&told);
+        judge(&told, &"*".repeat(TOKEN.len()));
     }
     let calls: Vec<String> = serde_json::from_str(&tracker.page("/calls")).unwrap();
     let wanted = ["list_issues", "create_issue"].repeat(clients.len());
@@ -243,4 +243,70 @@ fn a_tool_that_is_changed_after_it_was_approved_is_gone_until_it_is_approved_aga
     let told = act(&world, Sdk::Python);
     assert_eq!(told["list"]["error"], false, "{told:?}");
     world.verify();
+}
+
+/// The tracker as a program: its operations have no path, and it is nowhere on the network.
+fn program() -> String {
+    let (_, operations) = SERVICE.split_once("@STREAM@").unwrap_or_default();
+    let operations = operations.replace("path = \"@PATH@\"\n", "").replace("@DIGEST@", "");
+    format!("name = \"tracker\"\nprotocol = \"stdio\"\n{operations}")
+}
+
+const TRACKER_READS: &str = r#"
+@id("the-tracker-reads-the-forge")
+permit (principal == Writ::Agent::"tracker", action in Writ::Action::"read", resource == Writ::Service::"forge");
+@id("only-when-it-is-called")
+forbid (principal == Writ::Agent::"tracker", action, resource)
+unless { context.session.chain.contains(Writ::Agent::"coder") };
+"#;
+
+fn over_stdio(test: &str, server: Sdk) {
+    let configure = |host: &Host| {
+        host.configure("services/tracker.toml", &program());
+        host.configure("policies/tracker.cedar", &format!("{POLICY}{TRACKER_READS}"));
+        host.configure("agents/coder.toml", "owner = \"x\"\nmay_start = [\"tracker\"]\n");
+        host.configure("agents/tracker.toml", "owner = \"x\"\nmcp = \"tracker\"\n");
+    };
+    let Some(world) = World::configured(test, configure) else { return };
+    for sdk in [Sdk::Python, Sdk::TypeScript] {
+        let told = client_of_program(&world.host, sdk, server);
+        judge(&told, "");
+    }
+    let called = world.record("action.intended", |it| it["request"]["operation"] == "tracker/issues.create");
+    assert_eq!(called["actor"]["agent"], "coder");
+    let closed = world.record("action.closed", |it| it["action"] == called["action"]);
+    assert_eq!(closed["outcome"], "completed");
+    // What the server does meanwhile is its own, and says which call it is for.
+    let fetched: Vec<_> = world
+        .records("action.intended")
+        .into_iter()
+        .filter(|it| it["request"]["operation"] == "forge/issues.list")
+        .collect();
+    assert_eq!(fetched.len(), 2);
+    for fetched in fetched {
+        assert_eq!(fetched["actor"]["agent"], "tracker");
+        let path = fetched["tool_path"].as_array().unwrap();
+        let kinds: Vec<_> = path.iter().map(|hop| hop["kind"].as_str().unwrap()).take(4).collect();
+        assert_eq!(kinds, ["human", "run", "mcp", "run"], "{path:?}");
+        assert_eq!(
+            path[2],
+            json!({"how": "observed", "kind": "mcp", "name": "tracker: tools/call create_issue"})
+        );
+    }
+    // Started otherwise it would be spoken to undecided.
+    let refused = world.host.run("tracker", ["true"]);
+    assert!(refused.code != 0 && refused.all().contains("start it with `writ mcp`"), "{}", refused.all());
+    let other = world.host.as_user(["mcp", "--agent", "coder", "--", "true"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&other.stderr).contains("`coder` is no MCP server"), "{other:?}");
+    world.verify();
+}
+
+#[test]
+fn a_python_server_over_standard_input_and_output() {
+    over_stdio("a_python_server_over_standard_input_and_output", Sdk::Python);
+}
+
+#[test]
+fn a_typescript_server_over_standard_input_and_output() {
+    over_stdio("a_typescript_server_over_standard_input_and_output", Sdk::TypeScript);
 }

@@ -275,6 +275,7 @@ impl Setting for Protocol {
             ("http", Self::Http),
             ("tcp", Self::Tcp),
             ("pass", Self::Pass),
+            ("stdio", Self::Stdio),
         ])
     }
 }

@@ -30,9 +30,9 @@ struct Heard {
 }
 
 /// An id as JSON-RPC has it: text or a whole number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Id {
+pub(crate) enum Id {
     Number(i64),
     Text(String),
 }
@@ -103,21 +103,7 @@ impl Echo {
     pub(crate) fn refuse(&self, refusal: &Refusal) -> Option<Response<Bytes>> {
         let Heard { id, aside } = self.heard.get()?;
         let code = code(refusal.reason);
-        let answer = Answer {
-            jsonrpc: "2.0",
-            id: id.as_ref(),
-            error: Error {
-                code,
-                message: &format!("refused by Writ: {}", refusal.reason.public_text()),
-                data: Data {
-                    reason: refusal.reason.code(),
-                    action: refusal.action.map(|id| id.to_string()),
-                    hint: &refusal::hint(refusal),
-                },
-            },
-        };
-        // Plain strings and numbers: this cannot fail, and an empty body would still be a refusal.
-        let text = serde_json::to_string(&answer).unwrap_or_default();
+        let text = words(id.as_ref(), refusal);
         let mut response = if id.is_some() && aside.as_ref().is_some_and(|aside| aside.tell(&text)) {
             let mut response = Response::new(Bytes::new());
             *response.status_mut() = StatusCode::ACCEPTED;
@@ -132,6 +118,52 @@ impl Echo {
         refusal::mark(response.headers_mut(), refusal);
         Some(response)
     }
+}
+
+/// A refusal as the answer to the request with this id.
+pub(crate) fn words(id: Option<&Id>, refusal: &Refusal) -> String {
+    let answer = Answer {
+        jsonrpc: "2.0",
+        id,
+        error: Error {
+            code: code(refusal.reason),
+            message: &format!("refused by Writ: {}", refusal.reason.public_text()),
+            data: Data {
+                reason: refusal.reason.code(),
+                action: refusal.action.map(|id| id.to_string()),
+                hint: &refusal::hint(refusal),
+            },
+        },
+    };
+    // Plain strings and numbers: this cannot fail, and an empty text would still be no answer.
+    serde_json::to_string(&answer).unwrap_or_default()
+}
+
+/// What of a message says whose answer it is, or of which method. Nothing is decided by it.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) id: Option<Id>,
+    pub(crate) method: Option<String>,
+}
+
+impl Said {
+    /// Whether it calls a tool.
+    pub(crate) fn calls(&self) -> bool {
+        self.method.as_deref() == Some("tools/call")
+    }
+}
+
+/// Reads it; a message that cannot be read says nothing.
+pub(crate) fn said(message: &[u8]) -> Said {
+    #[derive(Deserialize)]
+    struct Seen {
+        id: Option<Asked>,
+        #[serde(default)]
+        method: Option<String>,
+    }
+
+    let seen: Option<Seen> = serde_json::from_slice(message).ok();
+    seen.map_or_else(Said::default, |seen| Said { id: seen.id.and_then(Asked::id), method: seen.method })
 }
 
 /// Whether the sender reads the answer to a request where it is sent (revision 2025-03-26, "Sending Messages to the Server").

@@ -4,13 +4,13 @@
 //! except one end of a nameless unix socket pair, which some programs use in place of pipes.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{SocketAddr, UnixStream};
 
 use rustix::fs::{FileType, OFlags};
 use rustix::net::AddressFamily;
 
-use super::LaunchError;
+use super::{Between, LaunchError};
 
 /// Character devices that may be inherited beside terminals: null, zero, full, random, urandom.
 const DEVICES: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
@@ -70,6 +70,35 @@ fn socket(fd: BorrowedFd<'_>) -> rustix::io::Result<Option<&'static str>> {
     Ok((!pair).then_some("a unix socket of another program"))
 }
 
+/// A socket pair between an MCP server and the daemon. Both ends close on exec.
+pub(super) struct Pair {
+    server: UnixStream,
+    daemon: UnixStream,
+}
+
+impl Pair {
+    pub(super) fn new() -> Result<Self, LaunchError> {
+        let (server, daemon) =
+            UnixStream::pair().map_err(|source| LaunchError::Host { doing: "make a socket pair", source })?;
+        Ok(Self { server, daemon })
+    }
+
+    pub(super) fn ends(&self) -> [BorrowedFd<'_>; 2] {
+        [self.server.as_fd(), self.daemon.as_fd()]
+    }
+
+    pub(super) fn between(&self) -> Between {
+        Between { server: self.server.as_raw_fd(), daemon: self.daemon.as_raw_fd() }
+    }
+
+    /// Puts the server's end in the place of 0 and 1; this process then has neither its client's ends nor the daemon's.
+    pub(super) fn take_place(self) -> Result<(), LaunchError> {
+        let placed =
+            rustix::stdio::dup2_stdin(&self.server).and_then(|()| rustix::stdio::dup2_stdout(&self.server));
+        placed.map_err(|errno| LaunchError::Host { doing: "replace its descriptors", source: errno.into() })
+    }
+}
+
 /// Closes everything else that was inherited.
 pub(super) fn close_others(keep: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
     crate::syscall::close_all_but(keep)
@@ -79,7 +108,6 @@ pub(super) fn close_others(keep: &[BorrowedFd<'_>]) -> Result<(), LaunchError> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, UdpSocket};
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixListener;
 
     use super::*;

@@ -12,7 +12,7 @@ use crate::args::Run;
 use crate::failure::Failure;
 
 /// Returns only if it failed: otherwise this process is the program by then.
-pub(crate) fn run(layout: &Layout, ask: Run) -> Result<ExitCode, Failure> {
+pub(crate) fn run(layout: &Layout, ask: Run, is_server: bool) -> Result<ExitCode, Failure> {
     let mut words = ask.command.into_iter();
     let program = words.next().ok_or_else(|| Failure::usage("no command was given"))?;
     let arguments: Vec<_> = words.collect();
@@ -22,14 +22,15 @@ pub(crate) fn run(layout: &Layout, ask: Run) -> Result<ExitCode, Failure> {
     let open = RunOpen {
         agent: ask.agent,
         command: shown.collect(),
-        files: Ask { program: -1, script: None },
+        files: Ask { program: -1, script: None, between: None },
         grants: ask.grants,
         purpose: ask.purpose,
         ttl: ask.ttl,
     };
     let beginning = Beginning::new(layout)?;
     let mut daemon = Launching { beginning, open, refused: None };
-    let command = Command { program, arguments, environment: std::env::vars_os().collect(), folder };
+    let command =
+        Command { program, arguments, environment: std::env::vars_os().collect(), folder, is_server };
     let Err(error) = launch(&command, &mut daemon);
     Err(daemon.refused.map_or_else(|| Failure::of("run.not_started", &error), Failure::from))
 }
