@@ -118,6 +118,7 @@ impl World {
             arguments: Default::default(),
             graphql: None,
             labels: BTreeSet::new(),
+            mcp: None,
         };
         let approvals = Self::daemon(&log, &clock);
         let operation = Operation { rule: Arc::new(rule), arguments: Default::default() };

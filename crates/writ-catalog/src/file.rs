@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use writ_core::argument::{ArgumentRule, ArgumentSource};
 use writ_core::config::{Place, Placed, Problems, Table, read};
 use writ_core::service::{AgentPeer, CredentialRule, HostPattern, Upstream};
-use writ_core::{HostName, Mode, NameError, Placement, Protocol, SecretName, Service, ServiceName};
+use writ_core::{HostName, Mode, Placement, Protocol, SecretName, Service, ServiceName};
 
 use crate::keys::KEYS;
 use crate::operation::operations;
@@ -81,11 +81,13 @@ fn stdio(table: &Table<'_>, service: &Service) -> Option<HostName> {
         let hint = "as in `mcp = \"tools/call read_file\"`";
         table.problem("operation", format!("`{}` is no operation of an MCP server", rule.name), Some(hint));
     }
-    let host = HostName::new(service.name.as_str());
-    let wrong = |error: &NameError| {
-        table.problem("name", error.to_string(), Some("a `stdio` service is found by it"))
-    };
-    host.inspect_err(wrong).ok()
+    match HostName::new(service.name.as_str()) {
+        Ok(host) => Some(host),
+        Err(error) => {
+            table.problem("name", error.to_string(), Some("a `stdio` service is found by it"));
+            None
+        }
+    }
 }
 
 fn unzip<T>(list: Vec<Placed<T>>) -> (Vec<T>, Vec<Place>) {

@@ -80,8 +80,8 @@ pub fn client(host: &Host, sdk: Sdk, kind: &str, url: &str) -> Map<String, Value
 pub fn client_of_program(host: &Host, sdk: Sdk, server: Sdk) -> Map<String, Value> {
     let (writ, root) = (program("writ").display().to_string(), host.path("").display().to_string());
     let mcp = ["stdio", &writ, "--root", &root, "mcp", "--agent", "tracker", "--"].map(str::to_owned);
-    let served = words(&command(server, "server", &host.home()));
-    let arguments: Vec<String> = mcp.into_iter().chain(served).chain(["stdio".to_owned()]).collect();
+    let program_words = words(&command(server, "server", &host.home()));
+    let arguments: Vec<String> = mcp.into_iter().chain(program_words).chain(["stdio".to_owned()]).collect();
     told(host, &words(&command(sdk, "client", &host.home())), &arguments)
 }
 
