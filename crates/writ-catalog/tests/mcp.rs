@@ -116,7 +116,7 @@ fn what_no_rule_names_or_could_be_read_in_two_ways_is_refused() {
         (r#"{"jsonrpc":"2.0","id":1,"method":"tools/List"}"#, NoOperation),
         (r#"{"jsonrpc":"2.0","method":"notifications/other"}"#, NoOperation),
         (r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, SeveralOperations),
-        (r#"[]"#, SeveralOperations),
+        (r"[]", SeveralOperations),
         (r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}"#, AmbiguousRequest),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"create_issue","Name":"drop_all","arguments":{"title":"t"}}}"#,
@@ -232,7 +232,7 @@ fn lists_are_shown_without_what_may_not_be_asked_for() {
     assert_eq!(show(&catalog, &listed, &[]), only(json!([])));
     let batch = format!("[{listed}]");
     let Ok(Shown::Part(text)) = show(&catalog, &batch, &[]) else { panic!("a batch is looked into") };
-    assert!(text.starts_with(r#"[{"#) && !text.contains("create_issue"), "{text}");
+    assert!(text.starts_with("[{") && !text.contains("create_issue"), "{text}");
 
     let resources = r#"{"jsonrpc":"2.0","id":1,"result":{"resources":[{"uri":"file:///a"},{"uri":"file:///secret"}],
         "resourceTemplates":[{"uriTemplate":"file:///{x}"}],"prompts":[{"name":"review"},{"name":"other"}]}}"#;

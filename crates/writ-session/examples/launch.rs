@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         arguments: arguments.collect(),
         environment: std::env::vars_os().collect(),
         folder: std::env::current_dir().unwrap(),
+        is_server: false,
     };
     let mut daemon = Asked(UnixStream::connect(first).unwrap());
     let Err(error) = launch(&command, &mut daemon);
