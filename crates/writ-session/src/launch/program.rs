@@ -171,6 +171,7 @@ mod tests {
             arguments: arguments.iter().map(OsString::from).collect(),
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
             folder: "/".into(),
+            is_server: false,
         }
     }
 
