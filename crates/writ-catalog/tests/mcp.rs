@@ -116,7 +116,7 @@ fn what_no_rule_names_or_could_be_read_in_two_ways_is_refused() {
         (r#"{"jsonrpc":"2.0","id":1,"method":"tools/List"}"#, NoOperation),
         (r#"{"jsonrpc":"2.0","method":"notifications/other"}"#, NoOperation),
         (r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, SeveralOperations),
-        (r"[]", SeveralOperations),
+        ("[]", SeveralOperations),
         (r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}"#, AmbiguousRequest),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"create_issue","Name":"drop_all","arguments":{"title":"t"}}}"#,

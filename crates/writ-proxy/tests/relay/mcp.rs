@@ -1,5 +1,7 @@
 //! What an MCP server sends is looked at before a client has it, and a refusal is told where the client looks for it.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio_rustls::server::TlsStream;
@@ -8,7 +10,7 @@ use writ_core::{Protocol, Reason};
 
 use crate::client::{connect, raw, trusting};
 use crate::origin::Origin;
-use crate::world::{HOST, SECRET, World, lending, service};
+use crate::world::{HOST, SECRET, World, lending, rule, service};
 
 /// Answers each request with what its path asks for.
 async fn serve(stream: TlsStream<tokio::net::TcpStream>) {
@@ -76,7 +78,8 @@ fn answer(path: &str) -> String {
 
 async fn world() -> (Origin, World) {
     let origin = Origin::raw(serve).await;
-    let service = lending(service(Protocol::Https, origin.address, Some(origin.ca_file.clone())));
+    let mut service = lending(service(Protocol::Https, origin.address, Some(origin.ca_file.clone())));
+    service.operations = vec![Arc::new(rule(&service, "POST", "/mcp"))];
     (origin, World::new(service).await)
 }
 
@@ -183,13 +186,20 @@ async fn a_refusal_has_the_id_of_the_request_and_nothing_else_of_it() {
         "a client of the older transport without a stream"
     );
     let long = format!("\"{}\"", "x".repeat(257));
-    for id in [&long, "null", "1.5", "true", "[1]", "{\"a\":1}", "1,\"id\":2"] {
+    for id in [&long, "null", "1.5", "true", "[1]", "{\"a\":1}"] {
         assert_eq!(asked(IN_PLACE, &with(id)).await, (403, Value::Null), "{id:.40}");
     }
-    for message in
-        ["", "[]", "no JSON", r#"{"jsonrpc":"2.0","method":"notifications/x"}"#, &format!("[{}]", with("1"))]
-    {
-        assert_eq!(asked(IN_PLACE, message).await, (403, Value::Null), "{message}");
+    let told = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
+    assert_eq!(asked(IN_PLACE, told).await, (403, Value::Null));
+    assert_eq!(asked(IN_PLACE, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await, (403, Value::Null));
+    // What is no message of JSON-RPC is refused as any request is.
+    for message in ["", "[]", "no JSON", "{}", &with("1,\"id\":2"), &format!("[{}]", with("1"))] {
+        let (head, said) = post(&world, "/denied/mcp", IN_PLACE, message).await;
+        assert!(
+            head.starts_with("http/1.1 403 ") && head.contains("application/problem+json"),
+            "{message}: {head}"
+        );
+        assert!(said.contains("policy.agent_not_permitted"), "{message}: {said}");
     }
 }
 

@@ -255,18 +255,7 @@ impl Catalog for Memory {
     }
 
     fn select(&self, service: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Selection, Reason> {
-        let kind = if head.path.starts_with("/denied") { "denied" } else { "any" };
-        let rule = OperationRule {
-            name: OperationName::new(&format!("{}/{kind}", service.name)).unwrap(),
-            effect: if head.method == "GET" { Effect::Read } else { Effect::Write },
-            methods: Vec::new(),
-            path: PathTemplate { text: "/{rest...}".into(), segments: Vec::new() },
-            query: BTreeMap::default(),
-            arguments: BTreeMap::default(),
-            graphql: None,
-            labels: std::collections::BTreeSet::new(),
-            mcp: head.path.contains("/mcp").then_some(McpRule { ask: McpAsk::Session, digest: None }),
-        };
+        let rule = rule(service, head.method, head.path);
         let reads_body = head.path.starts_with("/read/") || rule.mcp.is_some() && head.method == "POST";
         let operation = Operation { rule: Arc::new(rule), arguments: BTreeMap::default() };
         Ok(Selection { candidates: vec![operation], reads_body })
@@ -288,6 +277,22 @@ impl Catalog for Memory {
 
     fn shown(&self, _: &Service, _: &OperationRule, message: &[u8], _: May<'_>) -> Result<Shown, Reason> {
         shown(message)
+    }
+}
+
+/// The operation of every request, which its path alone tells.
+pub(crate) fn rule(service: &Service, method: &str, path: &str) -> OperationRule {
+    let kind = if path.starts_with("/denied") { "denied" } else { "any" };
+    OperationRule {
+        name: OperationName::new(&format!("{}/{kind}", service.name)).unwrap(),
+        effect: if method == "GET" { Effect::Read } else { Effect::Write },
+        methods: Vec::new(),
+        path: PathTemplate { text: "/{rest...}".into(), segments: Vec::new() },
+        query: BTreeMap::default(),
+        arguments: BTreeMap::default(),
+        graphql: None,
+        labels: std::collections::BTreeSet::new(),
+        mcp: path.contains("/mcp").then_some(McpRule { ask: McpAsk::Session, digest: None }),
     }
 }
 
