@@ -114,9 +114,10 @@ impl World {
             effect: Effect::Write,
             methods: Vec::new(),
             path: PathTemplate { text: String::new(), segments: Vec::new() },
-            query: Default::default(),
+            when: Default::default(),
             arguments: Default::default(),
             graphql: None,
+            mcp: None,
             labels: BTreeSet::new(),
             mcp: None,
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use writ_core::clock::ManualClock;
 use writ_core::event::{ActionClosed, ActionIntended, Event, Key, Keys, LeaseFate};
 use writ_core::service::{
-    CredentialRule, Headers, OperationRule, PathTemplate, RequestHead, Selection, Upstream,
+    Conditions, CredentialRule, Headers, OperationRule, PathTemplate, RequestHead, Selection, Upstream,
 };
 use writ_core::{
     AgentName, Assurance, ConnId, Effect, HostName, HumanId, IdSource, Operation, OperationName, Placement,
@@ -215,6 +215,7 @@ fn service(credential: Option<CredentialRule>) -> Service {
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        virtual_hosts: false,
         mode: writ_core::Mode::Enforce,
         upstream: Upstream::default(),
         credential,
@@ -248,7 +249,7 @@ impl Catalog for One {
             effect: Effect::Read,
             methods: Vec::new(),
             path: PathTemplate { text: "/x".into(), segments: Vec::new() },
-            query: BTreeMap::new(),
+            when: Conditions::default(),
             arguments: BTreeMap::new(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),

@@ -7,6 +7,16 @@ use writ_gate::limits::ARGUMENT_BODY_BYTES_MAX;
 use crate::json::Json;
 use crate::method;
 
+/// The fields of a form. Only what says that it is one, in no coding and no other character set, is read.
+pub(crate) fn form<'b>(request: &RequestHead<'_>, body: &'b [u8]) -> Result<&'b str, Reason> {
+    plain(request, body)?;
+    let (kind, parameters) = kind(request)?;
+    if kind != "application/x-www-form-urlencoded" || !in_utf8(parameters) {
+        return Err(Reason::BodyRefused);
+    }
+    std::str::from_utf8(body).map_err(|_| Reason::AmbiguousRequest)
+}
+
 /// The document; `None` if there is no body. Only what says that it is JSON, in no coding and no other character set, is
 /// read: what a service makes of anything else is not known here.
 pub(crate) fn json(request: &RequestHead<'_>, body: &[u8]) -> Result<Option<Json>, Reason> {
@@ -14,9 +24,8 @@ pub(crate) fn json(request: &RequestHead<'_>, body: &[u8]) -> Result<Option<Json
     if body.is_empty() {
         return Ok(None);
     }
-    let mut types = request.headers.all("content-type");
-    let (first, second) = (types.next().unwrap_or_default(), types.next());
-    if second.is_some() || !std::str::from_utf8(first).is_ok_and(is_json) {
+    let (kind, parameters) = kind(request)?;
+    if !is_json(&kind) || !in_utf8(parameters) {
         return Err(Reason::BodyRefused);
     }
     let document = Json::parse(body)?;
@@ -31,6 +40,11 @@ pub(crate) fn plain(request: &RequestHead<'_>, body: &[u8]) -> Result<(), Reason
     if body.len() > ARGUMENT_BODY_BYTES_MAX {
         return Err(Reason::BodyTooLarge);
     }
+    uncoded(request)
+}
+
+/// Refuses a body that is in a coding.
+pub(crate) fn uncoded(request: &RequestHead<'_>) -> Result<(), Reason> {
     let mut codings = request.headers.all("content-encoding");
     if codings.all(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"identity")) {
         Ok(())
@@ -39,17 +53,30 @@ pub(crate) fn plain(request: &RequestHead<'_>, body: &[u8]) -> Result<(), Reason
     }
 }
 
-/// `application/json`, or a type that is built on it (RFC 6839 section 3.1), in UTF-8.
-fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+/// The one media type of the body, in lower case, and its parameters.
+fn kind<'r>(request: &RequestHead<'r>) -> Result<(String, &'r str), Reason> {
+    let mut types = request.headers.all("content-type");
+    let (first, second) = (types.next().unwrap_or_default(), types.next());
+    let text = std::str::from_utf8(first).ok().filter(|_| second.is_none()).ok_or(Reason::BodyRefused)?;
+    let (kind, parameters) = text.split_once(';').unwrap_or((text, ""));
+    Ok((kind.trim().to_ascii_lowercase(), parameters))
+}
+
+/// `application/json`, a type that is built on it (RFC 6839 section 3.1), or one of those of AWS (Smithy, AWS JSON 1.0 and 1.1).
+fn is_json(kind: &str) -> bool {
     let token = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
     };
     let json = kind.strip_prefix("application/").is_some_and(|sub| {
-        token(sub) && (sub == "json" || sub.strip_suffix("+json").is_some_and(|before| !before.is_empty()))
+        let built = sub.strip_suffix("+json").is_some_and(|before| !before.is_empty());
+        token(sub) && (["json", "x-amz-json-1.0", "x-amz-json-1.1"].contains(&sub) || built)
     });
-    json && parts.all(|parameter| {
+    json
+}
+
+/// Whether the parameters of a media type name no character set but UTF-8.
+fn in_utf8(parameters: &str) -> bool {
+    parameters.split(';').map(str::trim).all(|parameter| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
     })
@@ -74,6 +101,7 @@ mod tests {
             "application/json; charset=UTF-8",
             "application/json;charset=\"utf-8\"; x=y",
             "application/vnd.github.v3+json",
+            "application/x-amz-json-1.0",
         ] {
             assert_eq!(read(&[("content-type", kind.as_bytes())], "{}"), Ok(true), "{kind}");
         }
@@ -82,6 +110,7 @@ mod tests {
             "text/json",
             "text/plain",
             "application/jsonp",
+            "application/x-amz-json-2.0",
             "application/+json",
             "application/x-www-form-urlencoded",
             "application/graphql",

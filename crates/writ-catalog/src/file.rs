@@ -34,6 +34,7 @@ fn service(table: &Table<'_>) -> Option<Declared> {
     let (addresses, address_places) = unzip(table.list_placed::<Address>("addresses"));
     let ports: Vec<u16> = table.list::<Port>("ports").into_iter().map(|port| port.0).collect();
     let protocol = table.defaulted::<Protocol>("protocol");
+    let virtual_hosts = table.defaulted::<bool>("virtual_hosts");
     let mode = table.defaulted::<Mode>("mode");
     let upstream = upstream(&table.sub_table("upstream"));
     let credential = credential(&table.sub_table("credential"));
@@ -44,6 +45,7 @@ fn service(table: &Table<'_>) -> Option<Declared> {
         addresses: addresses.into_iter().map(|address| address.0).collect(),
         ports,
         protocol: protocol?,
+        virtual_hosts: virtual_hosts?,
         mode: mode?,
         upstream: upstream?,
         credential,
@@ -137,13 +139,20 @@ fn check_destinations(table: &Table<'_>, service: &Service) {
     }
 }
 
-/// The parameter of the credential is overwritten after the decision, and what stands there is never to be recorded.
+/// The place of the credential is overwritten after the decision, and what stands there is never to be recorded.
 fn check_credential(table: &Table<'_>, service: &Service) {
-    let Some(Placement::Query(place)) = service.credential.as_ref().map(|rule| &rule.place) else { return };
-    let reads =
-        |rule: &ArgumentRule| matches!(&rule.source, ArgumentSource::Query(name) if alike(name, place));
+    let Some(place) = service.credential.as_ref().map(|rule| &rule.place) else { return };
+    let reads = |rule: &ArgumentRule| match (&rule.source, place) {
+        (ArgumentSource::Query(name) | ArgumentSource::Form(name), Placement::Query(place)) => {
+            alike(name, place)
+        }
+        (ArgumentSource::Header(name) | ArgumentSource::HeaderPath(name), Placement::Header(place)) => {
+            name.eq_ignore_ascii_case(place)
+        }
+        _ => false,
+    };
     if let Some(rule) = service.operations.iter().find(|rule| rule.arguments.values().any(reads)) {
-        let what = format!("an argument of `{}` reads the parameter of the credential", rule.name);
+        let what = format!("an argument of `{}` reads the place of the credential", rule.name);
         table.sub_table("credential").problem("place", what, None);
     }
 }

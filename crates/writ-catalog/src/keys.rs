@@ -25,6 +25,13 @@ pub const KEYS: &[KeyDoc] = &[
          server that `writ mcp` starts; it has operations without paths, and neither hosts nor ports.",
     ),
     KeyDoc::defaulted(
+        "virtual_hosts",
+        "`true` or `false`",
+        "false",
+        "Hosts that a pattern `*.NAME` covers name the first segment of the path: `bucket.s3.example.com/key` is compared as \
+         `s3.example.com/bucket/key`, so that both are one operation. A slash after the first segment alone adds nothing.",
+    ),
+    KeyDoc::defaulted(
         "mode",
         "`enforce` or `observe`",
         "\"enforce\"",
@@ -105,19 +112,42 @@ pub const KEYS: &[KeyDoc] = &[
     ),
     KeyDoc::optional(
         "operation.query.*",
-        "text",
+        "text, `true` or `false`",
         "any query",
-        "Query parameters that must occur once and have exactly this value.",
+        "Query parameters that must occur once and have exactly this value, any value (`true`), or not occur (`false`).",
+    ),
+    KeyDoc::optional(
+        "operation.parameters",
+        "list of names of query parameters",
+        "there may be others",
+        "The only query parameters that there may be, with those of `query` and of the arguments: for services where a \
+         parameter makes another operation of a request.",
+    ),
+    KeyDoc::optional(
+        "operation.headers.*",
+        "text, `true` or `false`",
+        "any headers",
+        "Headers, in lower case, that must occur once and have exactly this value, any value, or not occur. None that the relay \
+         takes away or writes.",
+    ),
+    KeyDoc::optional(
+        "operation.form.*",
+        "text",
+        "the operation is not told by a form",
+        "Fields of a form that must occur once and have exactly this value: the form is the body of a `POST`, whose query is \
+         then empty, or the query of a `GET`. Operations told by a form share a path; a form that is none of them is refused.",
     ),
     KeyDoc::optional(
         "operation.arguments.*",
-        "`query:NAME`, `body:POINTER`, `graphql:POINTER` or `mcp:POINTER`, a space, and `string`, `integer`, `boolean` or `strings`, with \
-         `?` after it if it may be absent",
+        "`query:NAME`, `header:NAME`, `header-path:NAME`, `body:POINTER`, `keys:POINTER`, `form:NAME`, `graphql:POINTER`, \
+         `mcp:POINTER` or `push:refs`, a space, and `string`, `integer`, `boolean` or `strings`, with `?` after it if it may be absent",
         "the arguments of the path alone",
         "What policies and records know of a request besides its path, by a name of a-z, 0-9 and `_`. `body` reads the JSON \
-         body at a JSON Pointer (RFC 6901), `graphql` the arguments of the root field, `mcp` those of the tool or prompt or the \
-         `params` of another method. A request in which it is missing, of \
-         another type, or to be read in two ways is refused. A body that is read is held, up to 1 MiB; others stream.",
+         body at a JSON Pointer (RFC 6901), `keys` the names of an object's members there, `form` a field of a form, or all of \
+         `NAME.1`, `NAME.2` and so on for `strings`, `graphql` the arguments of the root field, `mcp` those of the tool or \
+         prompt or the `params` of another method, `header-path` a header that holds a path, decoded. `push:refs`, `push:creates` and `push:deletes` are the references in the commands of a git push, \
+         as `strings`. A request in which it is missing, of another type, or to be read in two ways is refused. A body that is \
+         read is held, up to 1 MiB; others stream, and so does the pack of a push.",
     ),
     KeyDoc::optional(
         "operation.labels",

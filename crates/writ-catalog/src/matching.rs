@@ -1,17 +1,21 @@
 //! Which operation a request is: the first rule that fits its head, with the arguments that its head and body carry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use writ_core::argument::{ArgumentKind, ArgumentRule, ArgumentSource};
-use writ_core::service::{OperationRule, PathTemplate, RequestHead, Root, Selection};
+use writ_core::service::{
+    Conditions, HostPattern, OperationRule, PathTemplate, RequestHead, Root, Selection, Wanted,
+};
 use writ_core::{Argument, Arguments, Effect, HostName, Operation, OperationName, Protocol, Reason, Service};
 
+use crate::argument::Content;
 use crate::graphql::{self, Executed};
 use crate::path::Path;
-use crate::query::parameter;
+use crate::push::Push;
+use crate::query::{pairs, parameter};
 use crate::rules::Rules;
-use crate::{argument, content, mcp, method, template};
+use crate::{argument, content, form, header, mcp, method, template};
 
 /// The one rule of a service whose connection is one action.
 pub(crate) fn connect_rule(name: OperationName) -> OperationRule {
@@ -20,10 +24,10 @@ pub(crate) fn connect_rule(name: OperationName) -> OperationRule {
         effect: Effect::Connect,
         methods: Vec::new(),
         path: PathTemplate { text: String::new(), segments: Vec::new() },
-        query: BTreeMap::new(),
+        when: Conditions::default(),
         arguments: BTreeMap::new(),
         graphql: None,
-        labels: std::collections::BTreeSet::new(),
+        labels: BTreeSet::new(),
         mcp: None,
     }
 }
@@ -46,7 +50,10 @@ pub(crate) fn select(
                 return Err(Reason::NameMismatch);
             }
             method::said_once(request)?;
-            let path = Path::parse(request.path)?;
+            let mut path = Path::parse(request.path)?;
+            if service.virtual_hosts {
+                path = path.beginning_with(label(service, host));
+            }
             match rules {
                 Some(rules) => {
                     let places = rules.candidates(&path);
@@ -58,8 +65,35 @@ pub(crate) fn select(
     }
 }
 
-/// The first of the rules that covers the request's head. If that is a GraphQL field or something of an MCP server, all the
-/// others of the kind with it: what comes to such a path is one of them, or nothing.
+/// The label that a pattern of the service stands for in this host; `None` if the host is listed itself.
+fn label<'h>(service: &Service, host: &'h HostName) -> Option<&'h str> {
+    let listed =
+        service.hosts.iter().any(|pattern| matches!(pattern, HostPattern::Exact(name) if name == host));
+    host.as_str().split_once('.').map(|(label, _)| label).filter(|_| !listed)
+}
+
+/// Where in a request it stands which of the operations of one path it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Head,
+    Graphql,
+    Mcp,
+    Form,
+}
+
+impl Told {
+    fn of(rule: &OperationRule) -> Self {
+        match rule {
+            OperationRule { graphql: Some(_), .. } => Self::Graphql,
+            OperationRule { mcp: Some(_), .. } => Self::Mcp,
+            OperationRule { when: Conditions { form, .. }, .. } if !form.is_empty() => Self::Form,
+            OperationRule { .. } => Self::Head,
+        }
+    }
+}
+
+/// The first of the rules that covers the request's head. If that is told by its body, all the others that are told so with it:
+/// what comes to such a path is one of them, or nothing.
 fn first<'r>(
     rules: impl Iterator<Item = &'r Arc<OperationRule>>,
     path: &Path<'_>,
@@ -67,11 +101,12 @@ fn first<'r>(
 ) -> Result<Selection, Reason> {
     let mut candidates: Vec<Operation> = Vec::new();
     for rule in rules {
-        let wanted = candidates.first().is_none_or(|first| share(&first.rule, rule));
+        let told = Told::of(rule);
+        let wanted = candidates.first().is_none_or(|first| Told::of(&first.rule) == told);
         if wanted && covers(rule, path, request)? {
             candidates
                 .push(Operation { rule: Arc::clone(rule), arguments: template::values(&rule.path, path) });
-            if !share(rule, rule) {
+            if told == Told::Head {
                 break;
             }
         }
@@ -81,14 +116,11 @@ fn first<'r>(
         let encoded = path.has_encoded_slash();
         return Err(if encoded { Reason::AmbiguousRequest } else { Reason::NoOperation });
     };
-    let has_body = found.rule.mcp.is_none() || request.method == "POST";
+    // With `GET` a form is the query, and an MCP server is asked for nothing.
+    let may_lack = found.rule.reads_form() || found.rule.mcp.is_some();
+    let has_body = !may_lack || request.method == "POST";
     let reads_body = found.rule.reads_body() && has_body || method::may_be_form(request);
     Ok(Selection { candidates, reads_body })
-}
-
-/// Whether the body tells which of two rules a request is.
-fn share(one: &OperationRule, other: &OperationRule) -> bool {
-    one.graphql.is_some() && other.graphql.is_some() || one.mcp.is_some() && other.mcp.is_some()
 }
 
 /// The operation, of those selected, that the request is.
@@ -103,25 +135,44 @@ pub(crate) fn operation(
         (true, None) => return Err(Reason::BodyRefused),
         (false, _) => &[],
     };
-    if reads_body && method::may_be_form(request) {
+    let rule = Arc::clone(&candidates.first().ok_or(Reason::NoOperation)?.rule);
+    if reads_body && method::may_be_form(request) && !rule.reads_push() {
         content::plain(request, body)?;
         method::in_form(body, request.method)?;
     }
-    if candidates.first().is_some_and(|first| first.rule.mcp.is_some()) {
-        let document = if reads_body { content::json(request, body)? } else { None };
-        return mcp::operation(candidates, request, document.as_ref());
-    }
-    let mut candidates = candidates.into_iter();
-    let found = candidates.next().ok_or(Reason::NoOperation)?;
-    let document = if found.rule.reads_body() { content::json(request, body)? } else { None };
-    if found.rule.graphql.is_some() {
-        graphql::in_body_only(request)?;
-        let document = document.ok_or(Reason::BodyRefused)?;
-        let executed = Executed::read(&document)?;
-        return executes(std::iter::once(found).chain(candidates), request, &executed);
-    }
-    let read = argument::read(&found.rule, request, document.as_ref(), |_| Ok(None))?;
+    let content = match Told::of(&rule) {
+        Told::Graphql => {
+            graphql::in_body_only(request)?;
+            let document = content::json(request, body)?.ok_or(Reason::BodyRefused)?;
+            return executes(candidates.into_iter(), request, &Executed::read(&document)?);
+        }
+        Told::Mcp => {
+            let document = if reads_body { content::json(request, body)? } else { None };
+            return mcp::operation(candidates, request, document.as_ref());
+        }
+        Told::Form => Content::Form(form::of(request, body)?),
+        Told::Head if rule.reads_form() => Content::Form(form::of(request, body)?),
+        Told::Head if rule.reads_push() => Content::Push(Push::read(request, body)?),
+        Told::Head if rule.reads_body() => Content::Json(content::json(request, body)?),
+        Told::Head => Content::Unread,
+    };
+    let found = fitting(candidates, &content)?;
+    let read = argument::read(&found.rule, request, &content, |_| Ok(None))?;
     Ok(with(found, read))
+}
+
+/// The first whose fields the form has; the only one, where nothing but the head tells.
+fn fitting(candidates: Vec<Operation>, content: &Content<'_>) -> Result<Operation, Reason> {
+    for candidate in candidates {
+        let fits = match content {
+            Content::Form(form) => form::fits(&candidate.rule, form)?,
+            Content::Unread | Content::Json(_) | Content::Push(_) => true,
+        };
+        if fits {
+            return Ok(candidate);
+        }
+    }
+    Err(Reason::NoOperation)
 }
 
 /// The one operation that a GraphQL request executes. Several fields are one operation only if all of them are it, with the
@@ -147,7 +198,7 @@ fn executes(
             let ArgumentSource::Graphql(pointer) = &wanted.source else { return Ok(None) };
             executed.argument(field, pointer).map(|found| found.map(|found| coerced(found, wanted.kind)))
         };
-        let read = argument::read(&found.rule, request, None, in_field)?;
+        let read = argument::read(&found.rule, request, &Content::Unread, in_field)?;
         let found = with(found.clone(), read);
         match &only {
             Some(known) if known.rule.name != found.rule.name || known.arguments != found.arguments => {
@@ -178,12 +229,37 @@ fn covers(rule: &OperationRule, path: &Path<'_>, request: &RequestHead<'_>) -> R
     if !method || !template::fits(&rule.path, path) {
         return Ok(false);
     }
-    for (name, value) in &rule.query {
-        if parameter(request.query, name)?.as_deref() != Some(value) {
+    for (name, wanted) in &rule.when.headers {
+        if !is_met(wanted, header::value(request, name)?) {
             return Ok(false);
         }
     }
-    Ok(true)
+    for (name, wanted) in &rule.when.query {
+        if !is_met(wanted, parameter(request.query, name)?.as_deref()) {
+            return Ok(false);
+        }
+    }
+    Ok(rule.when.parameters.as_ref().is_none_or(|only| has_only(rule, request.query, only)))
+}
+
+fn is_met(wanted: &Wanted, found: Option<&str>) -> bool {
+    match wanted {
+        Wanted::Value(value) => found == Some(value),
+        Wanted::Present => found.is_some(),
+        Wanted::Absent => found.is_none(),
+    }
+}
+
+/// Whether a query has no other parameters than these, those that the rule wants and its arguments.
+fn has_only(rule: &OperationRule, query: Option<&str>, only: &BTreeSet<String>) -> bool {
+    let read = |name: &str| {
+        let is = |rule: &ArgumentRule| matches!(&rule.source, ArgumentSource::Query(parameter) if parameter == name);
+        rule.when.query.contains_key(name) || rule.arguments.values().any(is)
+    };
+    let known = |(name, value): (String, String)| {
+        only.contains(&name) || read(&name) || name.is_empty() && value.is_empty()
+    };
+    pairs(query.unwrap_or_default().as_bytes()).all(known)
 }
 
 #[cfg(test)]
@@ -215,6 +291,10 @@ mod tests {
             { name = "l", effect = "read", path = "/{x...}", methods = ["DELETE"] },
             { name = "m", effect = "read", path = "/b", methods = ["POST"], graphql = "query m" },
             { name = "n", effect = "write", path = "/b", methods = ["POST"], graphql = "mutation n" },
+            { name = "o", effect = "read", path = "/b", methods = ["PUT"], query = { q = false }, parameters = [] },
+            { name = "p", effect = "read", path = "/b", methods = ["PUT"], query = { q = true }, parameters = [] },
+            { name = "q", effect = "read", path = "/c", methods = ["GET", "POST"], form = { A = "q" } },
+            { name = "r", effect = "read", path = "/c", methods = ["GET", "POST"], form = { A = "r" } },
         ]
     "#;
 
@@ -222,7 +302,7 @@ mod tests {
         #[test]
         fn the_index_finds_what_trying_each_rule_finds(
             method in "GET|PUT|POST|DELETE",
-            path in "(/(a|b|a\\.b|%61|c%2fd|%2F|\\.\\.|)){1,4}",
+            path in "(/(a|b|c|a\\.b|%61|c%2fd|%2F|\\.\\.|)){1,4}",
             query in "(q=[12]|&){0,3}",
         ) {
             let mut problems = Problems::default();

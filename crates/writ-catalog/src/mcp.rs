@@ -19,7 +19,7 @@ pub(crate) use shown::shown;
 pub(crate) use tool::Tools;
 pub use tool::digest;
 
-use crate::argument;
+use crate::argument::{self, Content};
 use crate::json::{Json, Object, member};
 
 /// What a JSON-RPC message of a client may hold.
@@ -49,7 +49,7 @@ pub(crate) fn operation(
     head::agrees(request, &message)?;
     let mut found = best(candidates, &message.ask, |operation| operation.rule.mcp.as_ref().map(|it| &it.ask))
         .ok_or(Reason::NoOperation)?;
-    let read = argument::read(&found.rule, request, None, |wanted| message.argument(wanted))?;
+    let read = argument::read(&found.rule, request, &Content::Unread, |wanted| message.argument(wanted))?;
     found.arguments.extend(read);
     Ok(found)
 }

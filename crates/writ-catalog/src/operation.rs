@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use writ_core::argument::{ArgumentKind, ArgumentSource};
+use writ_core::argument::{ArgumentKind, ArgumentRule, ArgumentSource};
 use writ_core::config::Table;
 use writ_core::mcp::{McpAsk, McpRule};
-use writ_core::service::{OperationRule, PathTemplate};
+use writ_core::service::{Conditions, OperationRule, PathTemplate};
 use writ_core::{Effect, Label, OperationName, Protocol, ServiceName};
 use writ_gate::limits::ARGUMENTS_MAX;
 
-use crate::argument::{Declared, Field};
+use crate::argument::{Condition, Declared, Field, Only};
+use crate::header;
 use crate::matching::connect_rule;
 use crate::mcp::{Asked, Digest};
 use crate::setting::Method;
@@ -55,7 +56,7 @@ fn operation(
     let mut methods: Vec<String> =
         table.list::<Method>("methods").into_iter().map(|method| method.0).collect();
     let path = path(table, protocol);
-    let query: BTreeMap<String, String> = table.map("query");
+    let when = conditions(table);
     let arguments = table.map::<Declared>("arguments").into_iter().map(|(name, it)| (name, it.0)).collect();
     let graphql = table.optional::<Field>("graphql").map(|field| field.0);
     let labels = table.list::<Label>("labels").into_iter().collect();
@@ -69,8 +70,9 @@ fn operation(
         })
         .ok();
     let (name, effect, path) = (name?, effect?, path?);
-    let rule = OperationRule { name, effect, methods, path, query, arguments, graphql, labels, mcp };
+    let rule = OperationRule { name, effect, methods, path, when, arguments, graphql, labels, mcp };
     check_arguments(table, &rule);
+    check_content(table, &rule);
     check_methods(table, &rule);
     Some(rule)
 }
@@ -102,6 +104,33 @@ fn mcp(table: &Table<'_>, methods: &mut Vec<String>) -> Option<McpRule> {
     Some(McpRule { ask, digest })
 }
 
+fn conditions(table: &Table<'_>) -> Conditions {
+    let wanted = |key: &str| {
+        table.map::<Condition>(key).into_iter().map(|(name, it)| (name, it.0)).collect::<BTreeMap<_, _>>()
+    };
+    let headers = wanted("headers");
+    for name in headers.keys().filter(|name| !header::is_readable(name)) {
+        let hint = "in lower case, as in `x-amz-target`";
+        let what = "it is no header's name, or one of those that the relay takes away";
+        table.sub_table("headers").problem(name, what, Some(hint));
+    }
+    let parameters = table.optional::<Only>("parameters").map(|only| only.0);
+    Conditions { query: wanted("query"), parameters, headers, form: table.map("form") }
+}
+
+/// A body is read in one way.
+fn check_content(table: &Table<'_>, rule: &OperationRule) {
+    let is_json =
+        |rule: &ArgumentRule| matches!(rule.source, ArgumentSource::Body(_) | ArgumentSource::Keys(_));
+    let json = rule.arguments.values().any(is_json);
+    let ways = [rule.graphql.is_some(), rule.mcp.is_some(), json, rule.reads_form(), rule.reads_push()];
+    if ways.iter().filter(|way| **way).count() > 1 {
+        let hint =
+            "its arguments are all of `body` and `keys`, all of `form`, all of `graphql` or all of `push`";
+        table.problem("arguments", "its body would be read in two ways", Some(hint));
+    }
+}
+
 fn check_arguments(table: &Table<'_>, rule: &OperationRule) {
     let named = table.sub_table("arguments");
     if rule.arguments.len() > ARGUMENTS_MAX {
@@ -117,7 +146,7 @@ fn check_arguments(table: &Table<'_>, rule: &OperationRule) {
             named.problem(name, "the path has an argument of this name", None);
         }
         match (&argument.source, &rule.graphql) {
-            (ArgumentSource::Body(_), Some(_)) => {
+            (ArgumentSource::Body(_) | ArgumentSource::Keys(_), Some(_)) => {
                 let hint = "as in `graphql:/input/title string`; variables are followed";
                 named.problem(name, "the arguments of a GraphQL operation are its field's", Some(hint));
             }
@@ -125,8 +154,7 @@ fn check_arguments(table: &Table<'_>, rule: &OperationRule) {
                 let hint = "name its root field, as in `graphql = \"mutation createIssue\"`";
                 named.problem(name, "the operation is not a GraphQL one", Some(hint));
             }
-            (ArgumentSource::Body(_) | ArgumentSource::Query(_) | ArgumentSource::Mcp(_), None)
-            | (ArgumentSource::Graphql(_) | ArgumentSource::Query(_) | ArgumentSource::Mcp(_), Some(_)) => {}
+            _ => {}
         }
         let asks = rule
             .mcp
@@ -141,14 +169,11 @@ fn check_arguments(table: &Table<'_>, rule: &OperationRule) {
                     Some(hint),
                 );
             }
-            ArgumentSource::Body(_) if rule.mcp.is_some() => {
+            ArgumentSource::Body(_) | ArgumentSource::Keys(_) if rule.mcp.is_some() => {
                 let hint = "as in `mcp:/title string`, which is read in what the tool is called with";
                 named.problem(name, "the arguments of an MCP operation are those of its method", Some(hint));
             }
-            ArgumentSource::Mcp(_)
-            | ArgumentSource::Body(_)
-            | ArgumentSource::Graphql(_)
-            | ArgumentSource::Query(_) => {}
+            _ => {}
         }
     }
 }
@@ -162,6 +187,13 @@ fn check_methods(table: &Table<'_>, rule: &OperationRule) {
     } else if rule.graphql.is_some() && rule.methods != ["POST"] {
         let hint = "as in `methods = [\"POST\"]`; in a query string a document is not read";
         table.problem("methods", "a GraphQL operation is sent by POST alone", Some(hint));
+    } else if rule.reads_form() {
+        if rule.methods.is_empty() || !rule.methods.iter().all(|method| method == "GET" || method == "POST") {
+            let hint = "as in `methods = [\"POST\"]`; with `GET` it is the query";
+            table.problem("methods", "a form is sent by POST or GET alone", Some(hint));
+        }
+    } else if rule.reads_push() && rule.methods != ["POST"] {
+        table.problem("methods", "a push is sent by POST alone", Some("as in `methods = [\"POST\"]`"));
     } else if rule.reads_body() && !rule.methods.iter().any(|method| method != "GET" && method != "HEAD") {
         let hint = "as in `methods = [\"POST\"]`";
         table.problem("methods", "arguments in a body need methods that have one", Some(hint));
@@ -196,7 +228,8 @@ fn check_rule(table: &Table<'_>, before: &[Arc<OperationRule>], rule: &Operation
     };
     let of_mcp = |other: &OperationRule| other.mcp.is_some() || rule.mcp.is_some();
     let same_head = |other: &&Arc<OperationRule>| {
-        let same = other.path.segments == rule.path.segments && other.query == rule.query;
+        let when = Conditions { form: rule.when.form.clone(), ..other.when.clone() };
+        let same = other.path.segments == rule.path.segments && when == rule.when;
         same && (other.methods == rule.methods || of_mcp(other) && methods_meet(other))
     };
     for other in before.iter().filter(same_head) {
@@ -215,8 +248,10 @@ fn check_rule(table: &Table<'_>, before: &[Arc<OperationRule>], rule: &Operation
                 return;
             }
         }
+        let forms = (!other.when.form.is_empty(), !rule.when.form.is_empty());
         match (&other.graphql, &rule.graphql) {
             (Some(field), Some(own)) if field != own => {}
+            (None, None) if forms == (true, true) && other.when.form != rule.when.form => {}
             (Some(_), None) | (None, Some(_)) => {
                 let what = format!(
                     "shares its requests with `{}` above, and one of them is not GraphQL",

@@ -51,6 +51,17 @@ impl<'a> Path<'a> {
         Ok(Self(segments))
     }
 
+    /// The path at a host whose first label names what the path begins with otherwise. A slash after that alone adds nothing.
+    pub(crate) fn beginning_with(mut self, label: Option<&str>) -> Self {
+        if let Some(label) = label {
+            self.0.insert(0, Segment { text: Cow::Owned(label.to_owned()), second: None });
+        }
+        if self.0.len() == 2 && self.0.last().and_then(Segment::plain) == Some("") {
+            self.0.pop();
+        }
+        self
+    }
+
     /// Its segments: at least one; the last is empty if the path ends in a slash.
     pub(crate) fn segments(&self) -> &[Segment<'a>] {
         &self.0

@@ -48,13 +48,17 @@ pub(crate) fn argument(
     if pairs(query.unwrap_or_default().as_bytes()).any(|(key, _)| key != name && alike(&key, name)) {
         return Err(Reason::AmbiguousRequest);
     }
-    let argument = match kind {
+    typed(value, kind).map(Some).ok_or(Reason::ArgumentRefused)
+}
+
+/// Text as an argument of this type, if it is one.
+pub(crate) fn typed(value: Cow<'_, str>, kind: ArgumentKind) -> Option<Argument> {
+    match kind {
         ArgumentKind::String => Some(value.into_owned().into()),
         ArgumentKind::Integer => integer(&value),
         ArgumentKind::Boolean => value.parse().ok().map(Argument::Boolean),
         ArgumentKind::Strings => None,
-    };
-    argument.map(Some).ok_or(Reason::ArgumentRefused)
+    }
 }
 
 /// Digits as JSON has them: nothing before them but one `-`, and no zero that could make them octal.
@@ -79,12 +83,19 @@ pub(crate) fn pairs(form: &[u8]) -> impl Iterator<Item = (String, String)> + '_ 
 
 /// Whether some server takes a parameter of the name `key` for one called `name`.
 pub(crate) fn alike(key: &str, name: &str) -> bool {
-    let plain = |text: &str| {
-        let text = text.trim_start().split('\0').next().unwrap_or_default();
-        fold(text).replace(['.', ' ', '['], "_")
-    };
     let head = key.split_once('[').map_or(key, |(head, _)| head);
     plain(key) == plain(name) || !name.contains('[') && plain(head) == plain(name)
+}
+
+/// Whether some server takes a parameter of the name `key` for one within `name`, as `NAME.1` is.
+pub(crate) fn is_within(key: &str, name: &str) -> bool {
+    plain(key).strip_prefix(&plain(name)).is_some_and(|rest| rest.starts_with('_'))
+}
+
+/// A name as the most lenient server reads it.
+fn plain(text: &str) -> String {
+    let text = text.trim_start().split('\0').next().unwrap_or_default();
+    fold(text).replace(['.', ' ', '['], "_")
 }
 
 /// `application/x-www-form-urlencoded`: `+` is a space.

@@ -78,7 +78,7 @@ services/forge.toml:19:8: key `operation[0].path`: `/{owner}/{owner}` is not a p
     hint: as in `path = "/{owner}/{repo}"`
 services/forge.toml:24:8: key `operation[1].path`: `/a//b` is not a path template: it has an empty segment
     hint: as in `path = "/{owner}/{repo}"`
-services/forge.toml:25:21: key `operation[1].query.service`: expected text, found the number 1
+services/forge.toml:25:21: key `operation[1].query.service`: expected text, `true` or `false`, found the number 1
     hint: as in `service = "text"`"#;
     let found = problems(&[("services/forge.toml", text)]);
     assert_eq!(found.lines().collect::<Vec<_>>(), expected.lines().collect::<Vec<_>>());
@@ -187,9 +187,18 @@ fn arguments_that_cannot_be_are_refused_where_they_stand() {
         ),
         (with("t = 'body:/t text'"), "its type is none of `string`, `integer`, `boolean`, `strings`"),
         (
-            with("t = 'header:t string'"),
-            "its place is none of `query:NAME`, `body:POINTER`, `graphql:POINTER`",
+            with("t = 'cookie:t string'"),
+            "its place is none of `query:NAME`, `header:NAME`, `header-path:NAME`, `body:POINTER`, `keys:POINTER`, \
+             `form:NAME`, `graphql:POINTER`, `mcp:POINTER`, `push:refs`",
         ),
+        (with("t = 'header:Authorization string'"), "is one that the relay takes away"),
+        (with("t = 'header:authorization string'"), "is one that the relay takes away"),
+        (with("t = 'header:x-t strings'"), "a header has one value"),
+        (with("t = 'header-path:x-t integer'"), "a path is a `string`"),
+        (with("t = 'keys:/t string'"), "there are several, so its type is `strings`"),
+        (with("t = 'push:refs string'"), "there are several, so its type is `strings`"),
+        (with("t = 'push:forces strings'"), "a push has `refs`, `creates` and `deletes`"),
+        (with("t = 'form: string'"), "it names no parameter"),
         (
             with("t = 'body:t string'"),
             "`t` is no JSON Pointer: it must begin with `/`\n    hint: as in `/title`",
@@ -203,7 +212,12 @@ fn arguments_that_cannot_be_are_refused_where_they_stand() {
         (
             with("t = 'query:Key string'")
                 .replace("[[op", "credential={secret='s', place={query='key'}}\n[[op"),
-            "key `credential.place`: an argument of `a/x` reads the parameter of the credential",
+            "key `credential.place`: an argument of `a/x` reads the place of the credential",
+        ),
+        (
+            with("t = 'header:x-key string'")
+                .replace("[[op", "credential={secret='s', place={header='X-Key'}}\n[[op"),
+            "key `credential.place`: an argument of `a/x` reads the place of the credential",
         ),
         (
             with("t = 1"),
@@ -252,6 +266,19 @@ fn fields_and_bodies_where_they_cannot_be_are_refused() {
             rule("path='/'\nmethods=['GET','PUT']\narguments={ t = 'body:/t string' }"),
             "`GET` and `HEAD` have no body",
         ),
+        (with("t = 'body:/t string', u = 'push:refs strings'"), "its body would be read in two ways"),
+        (with("t = 'body:/t string', u = 'form:u string'"), "its body would be read in two ways"),
+        (graph("methods=['POST']\nform={ a = 'b' }"), "its body would be read in two ways"),
+        (rule("path='/'\nform={ a = 'b' }"), "a form is sent by POST or GET alone"),
+        (rule("path='/'\nmethods=['PUT']\nform={ a = 'b' }"), "a form is sent by POST or GET alone"),
+        (with("t = 'push:refs strings'").replace("POST", "PUT"), "a push is sent by POST alone"),
+        (rule("path='/'\nheaders={ Host = 'a' }"), "it is no header's name, or one of those"),
+        (rule("path='/'\nheaders={ cookie = true }"), "it is no header's name, or one of those"),
+        (rule("path='/'\nparameters = 'page'"), "it is no list of names"),
+        (
+            rule("path='/'\nparameters = [1]"),
+            "expected a list of names of query parameters, found the number 1",
+        ),
     ] {
         let found = problems(&[("a.toml", &text)]);
         assert!(found.contains(what), "{what}\n{found}");
@@ -265,6 +292,16 @@ fn rules_that_share_a_name_are_one_operation() {
         ("effect = 'delete'\npath = '/b'\n", "`a/x` has another effect in a rule above"),
         ("effect = 'read'\npath = '/{b}'\n", "`a/x` has other arguments in a rule above"),
         ("effect = 'read'\npath = '/'\n", "covers the same requests as `a/x` above"),
+        (
+            "effect = 'read'\npath = '/f'\nmethods = ['POST']\nform = { a = 'b' }\n[[operation]]\nname = 'y'\n\
+             effect = 'read'\npath = '/f'\nmethods = ['POST']\nform = { a = 'b' }\n",
+            "covers the same requests as `a/x` above",
+        ),
+        (
+            "effect = 'read'\npath = '/f'\nmethods = ['POST']\nform = { a = 'b' }\n[[operation]]\nname = 'y'\n\
+             effect = 'read'\npath = '/f'\nmethods = ['POST']\n",
+            "covers the same requests as `a/x` above",
+        ),
         (
             "effect = 'read'\npath = '/b'\narguments = { q = 'query:q string' }\n",
             "key `operation[1].arguments`: `a/x` has other arguments in a rule above",

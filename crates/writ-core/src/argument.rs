@@ -180,21 +180,76 @@ impl fmt::Display for ArgumentRule {
 pub enum ArgumentSource {
     /// The query parameter of this name.
     Query(String),
+    /// The header of this name, in lower case.
+    Header(String),
+    /// The header of this name, in lower case, read as a path is, without a slash at its beginning.
+    HeaderPath(String),
     /// The value at this place of the JSON body.
     Body(Pointer),
+    /// The names of the members of the object at this place of the JSON body.
+    Keys(Pointer),
     /// The value at this place of the arguments of the GraphQL root field.
     Graphql(Pointer),
     /// The value at this place of what an MCP request is about: the arguments of a tool or prompt, the `params` of others.
     Mcp(Pointer),
+    /// The field of this name of a form; of all `NAME.1`, `NAME.2` and so on if it is a set.
+    Form(String),
+    /// The commands of a git push.
+    Push(Pushed),
+}
+
+impl ArgumentSource {
+    /// Whether it is in the body. A form is the query of a `GET`.
+    pub const fn in_body(&self) -> bool {
+        match self {
+            Self::Query(_) | Self::Header(_) | Self::HeaderPath(_) => false,
+            Self::Body(_)
+            | Self::Keys(_)
+            | Self::Graphql(_)
+            | Self::Mcp(_)
+            | Self::Form(_)
+            | Self::Push(_) => true,
+        }
+    }
+}
+
+/// What is read of the commands of a git push: names of references.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// All that it changes.
+    Refs,
+    /// Those that it makes.
+    Creates,
+    /// Those that it deletes.
+    Deletes,
+}
+
+impl Pushed {
+    /// Every part.
+    pub const ALL: [Self; 3] = [Self::Refs, Self::Creates, Self::Deletes];
+
+    /// The word in service files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refs => "refs",
+            Self::Creates => "creates",
+            Self::Deletes => "deletes",
+        }
+    }
 }
 
 impl fmt::Display for ArgumentSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Query(name) => write!(f, "query:{name}"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::HeaderPath(name) => write!(f, "header-path:{name}"),
             Self::Body(pointer) => write!(f, "body:{pointer}"),
+            Self::Keys(pointer) => write!(f, "keys:{pointer}"),
             Self::Graphql(pointer) => write!(f, "graphql:{pointer}"),
             Self::Mcp(pointer) => write!(f, "mcp:{pointer}"),
+            Self::Form(name) => write!(f, "form:{name}"),
+            Self::Push(part) => write!(f, "push:{}", part.as_str()),
         }
     }
 }

@@ -191,7 +191,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::service::{OperationRule, PathTemplate};
+    use crate::service::{Conditions, OperationRule, PathTemplate};
 
     fn operation(effect: Effect, arguments: &[(&str, &str)]) -> Operation {
         let argument =
@@ -203,7 +203,7 @@ mod tests {
             effect,
             methods: Vec::new(),
             path: PathTemplate { text: String::new(), segments },
-            query: BTreeMap::new(),
+            when: Conditions::default(),
             arguments: BTreeMap::new(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),

@@ -15,6 +15,7 @@ pub mod mcp;
 pub mod mode;
 pub mod name;
 pub mod obligation;
+pub mod pkt;
 pub mod process;
 pub mod reason;
 pub mod secret;

@@ -31,6 +31,9 @@ pub struct Service {
     pub ports: Vec<u16>,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// Whether the label that a pattern of `hosts` stands for is the first segment of the path: `bucket.s3.test/key` is
+    /// `s3.test/bucket/key`.
+    pub virtual_hosts: bool,
     /// Whether what policy refuses there is refused.
     pub mode: Mode,
     /// How the real upstream is found and verified.
@@ -214,9 +217,9 @@ pub struct OperationRule {
     /// The path: literal segments, `{name}` for one segment, `{name...}` at the end for the rest. Unused for
     /// services whose connection is one action.
     pub path: PathTemplate,
-    /// Query parameters that must have exactly this value.
-    pub query: BTreeMap<String, String>,
-    /// Its arguments from query and body, by name; none has the name of one in the path.
+    /// What else a request must have.
+    pub when: Conditions,
+    /// Its arguments from query, headers and body, by name; none has the name of one in the path.
     pub arguments: BTreeMap<String, ArgumentRule>,
     /// The GraphQL root field that it is; the path is then shared with other operations.
     pub graphql: Option<RootField>,
@@ -229,9 +232,46 @@ pub struct OperationRule {
 impl OperationRule {
     /// Whether the request's body must be read to know the operation and its arguments.
     pub fn reads_body(&self) -> bool {
-        let in_body = |rule: &ArgumentRule| !matches!(rule.source, ArgumentSource::Query(_));
-        self.graphql.is_some() || self.mcp.is_some() || self.arguments.values().any(in_body)
+        self.graphql.is_some()
+            || self.mcp.is_some()
+            || self.reads_form()
+            || self.arguments.values().any(|rule| rule.source.in_body())
     }
+
+    /// Whether it is told by the fields of a form: the body of a `POST`, and the query of a `GET`.
+    pub fn reads_form(&self) -> bool {
+        let in_form = |rule: &ArgumentRule| matches!(rule.source, ArgumentSource::Form(_));
+        !self.when.form.is_empty() || self.arguments.values().any(in_form)
+    }
+
+    /// Whether its arguments are in the commands of a git push, which stand before the pack.
+    pub fn reads_push(&self) -> bool {
+        self.arguments.values().any(|rule| matches!(rule.source, ArgumentSource::Push(_)))
+    }
+}
+
+/// What a request must have besides its method and path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Conditions {
+    /// Query parameters by name.
+    pub query: BTreeMap<String, Wanted>,
+    /// The only query parameters that there may be, those of `query` and of arguments included; any if `None`.
+    pub parameters: Option<BTreeSet<String>>,
+    /// Headers by name in lower case.
+    pub headers: BTreeMap<String, Wanted>,
+    /// Fields of a form with their values; the path is then shared with other operations.
+    pub form: BTreeMap<String, String>,
+}
+
+/// What is wanted of one part of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// It occurs once, with exactly this value.
+    Value(String),
+    /// It occurs once.
+    Present,
+    /// It does not occur.
+    Absent,
 }
 
 /// A field of the root of a GraphQL schema: `mutation createIssue`.
@@ -381,6 +421,17 @@ pub struct Selection {
     pub reads_body: bool,
 }
 
+/// How much of a body must be read before its request can be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needed {
+    /// None of it.
+    Nothing,
+    /// The commands of a git push; the pack after them need not be held.
+    PushCommands,
+    /// All of it.
+    All,
+}
+
 /// The one that the head alone tells.
 impl From<Operation> for Selection {
     fn from(operation: Operation) -> Self {
@@ -389,6 +440,15 @@ impl From<Operation> for Selection {
 }
 
 impl Selection {
+    /// How much of the body must be read.
+    pub fn needed(&self) -> Needed {
+        match self.candidates.first() {
+            _ if !self.reads_body => Needed::Nothing,
+            Some(first) if first.rule.reads_push() => Needed::PushCommands,
+            _ => Needed::All,
+        }
+    }
+
     /// The operation, as far as the head tells, if there is no other that it could be.
     pub fn only(&self) -> Option<&Operation> {
         let (first, rest) = self.candidates.split_first()?;

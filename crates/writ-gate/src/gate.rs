@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use writ_core::event::{
     ActionIntended, ActionRefused, ConnectionRefused, Hop, HopKind, Keys, Known, Request, Terms,
 };
-use writ_core::service::RequestHead;
+use writ_core::service::{Needed, RequestHead};
 use writ_core::{
     ActionId, ActsFor, Clock, HostName, IdSource, Label, LeaseId, Operation, Reason, Service, Timestamp,
 };
@@ -63,9 +63,9 @@ pub struct Asked<'a> {
 
 /// The body of a request, as the gate may ask for it.
 pub trait Body: Send {
-    /// All of it, just as it is sent on afterwards, or why it cannot be read. Asked for only if the operation, its
-    /// arguments or an approval need it; what is not asked for is not held. May be asked for twice.
-    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>>;
+    /// At least as much of it as is needed, just as it is sent on afterwards, or why it cannot be read. Asked for only if
+    /// the operation, its arguments or an approval need it; what is not asked for is not held. May be asked for twice.
+    fn read(&mut self, needed: Needed) -> BoxFuture<'_, Result<&[u8], Reason>>;
 }
 
 /// The body of what has none.
@@ -73,7 +73,7 @@ pub trait Body: Send {
 pub struct NoBody;
 
 impl Body for NoBody {
-    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>> {
+    fn read(&mut self, _: Needed) -> BoxFuture<'_, Result<&[u8], Reason>> {
         Box::pin(std::future::ready(Ok(&[][..])))
     }
 }
@@ -226,7 +226,10 @@ impl Gate {
         let selection = catalog.select(service, asked.host, &asked.head)?;
         let known = selection.only();
         draft.request = known.map(|operation| request(service, operation, asked.host, &asked.head));
-        let body = if selection.reads_body { Some(asked.body.read().await?) } else { None };
+        let body = match selection.needed() {
+            Needed::Nothing => None,
+            needed @ (Needed::PushCommands | Needed::All) => Some(asked.body.read(needed).await?),
+        };
         let operation = catalog.operation(selection, &asked.head, body)?;
         draft.request = Some(request(service, &operation, asked.host, &asked.head));
         draft.mcp = mcp_hop(service, &operation);

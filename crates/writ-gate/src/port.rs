@@ -58,8 +58,8 @@ pub trait Catalog: Send + Sync {
         host: &HostName,
         request: &RequestHead<'_>,
     ) -> Result<Selection, Reason>;
-    /// The operation of a request: one of those that its head selected, with its arguments. `body` is all of the body; it
-    /// is needed, and looked at, only where the selection reads it. One that could be read in two ways is refused.
+    /// The operation of a request: one of those that its head selected, with its arguments. `body` is as much of the body as
+    /// [`Selection::needed`] says; it is looked at only where the selection reads it. One that could be read in two ways is refused.
     fn operation(
         &self,
         selected: Selection,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tokio_util::future::FutureExt as _;
 use writ_core::event::{Counted, Keys, Terms};
 use writ_core::obligation::Approve as Rule;
+use writ_core::service::Needed;
 use writ_core::{ApprovalId, Argument, Label, Mode, Obligation, Operation, Reason};
 
 use crate::approval::Wanted;
@@ -106,7 +107,7 @@ impl Gate {
             request,
             host: asked.host,
             head: &asked.head,
-            body: asked.body.read().await?,
+            body: asked.body.read(Needed::All).await?,
             rules,
         };
         let ended = draft.session.token();

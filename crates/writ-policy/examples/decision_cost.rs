@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cedar_policy::{Authorizer, Context, Decision, Entities, Entity, Request};
-use writ_core::service::{OperationRule, PathSegment, PathTemplate, Upstream};
+use writ_core::service::{Conditions, OperationRule, PathSegment, PathTemplate, Upstream};
 use writ_core::{Assurance, Effect, Operation, Protocol, RunId, Service, SessionId, Timestamp, TrustDomain};
 use writ_gate::{Decide, Delegation, Human, Moment, Session, SessionFacts};
 use writ_policy::{Engine, PolicySet};
@@ -121,7 +121,7 @@ fn service(number: usize) -> Arc<Service> {
             effect: effect.get(at % 4).copied().expect("an effect"),
             methods: Vec::new(),
             path: PathTemplate { text: String::new(), segments: vec![argument("owner"), argument("repo")] },
-            query: BTreeMap::new(),
+            when: Conditions::default(),
             arguments: BTreeMap::new(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),
@@ -134,6 +134,7 @@ fn service(number: usize) -> Arc<Service> {
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        virtual_hosts: false,
         mode: writ_core::Mode::Enforce,
         upstream: Upstream::default(),
         credential: None,

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Response, Version};
 use hyper::body::Incoming;
 use writ_core::Reason;
-use writ_core::service::{Headers, RequestHead};
+use writ_core::service::{Headers, Needed, RequestHead};
 use writ_gate::{Asked, Body, BoxFuture, Exchange, Marks, Refusal};
 
 use crate::body::{AgentBody, Answer, Source, Transfer, Upload, UpstreamBody};
@@ -105,18 +105,20 @@ impl Line {
         Looking { store, asides, service: self.target.service.name.clone() }
     }
 
-    /// The body, or why it could not be read.
-    async fn read(&self, incoming: Incoming) -> (Upload, Option<Reason>) {
+    /// As much of the body as is needed, or why it could not be read.
+    async fn read(&self, upload: Upload, needed: Needed) -> (Upload, Option<Reason>) {
         let common = &self.shared.common;
         let broken = || match &self.pace.wire {
             Some(wire) if wire.broken() => Reason::BadRequest,
             _ => Reason::ClientGone,
         };
-        let rooms = [&common.room, &self.seat().lane().room];
-        match ReadBody::read(incoming, rooms, common.settings.body_timeout, broken).await {
-            Ok(read) => (Upload::Read(read), None),
-            Err(reason) => (Upload::Nothing, Some(reason)),
-        }
+        let (rooms, within) = ([&common.room, &self.seat().lane().room], common.settings.body_timeout);
+        let read = match upload {
+            Upload::Streamed(incoming) => ReadBody::read((incoming, needed), rooms, within, broken).await,
+            Upload::Read(read) => read.go_on(needed, within, broken).await,
+            Upload::Nothing => return (Upload::Nothing, None),
+        };
+        read.map_or_else(|reason| (Upload::Nothing, Some(reason)), |read| (Upload::Read(read), None))
     }
 
     /// What can be said without asking anybody: is it strict, is it for this place, is it something we relay?
@@ -157,16 +159,11 @@ struct Waiting<'a> {
 }
 
 impl Body for Waiting<'_> {
-    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>> {
+    fn read(&mut self, needed: Needed) -> BoxFuture<'_, Result<&[u8], Reason>> {
         Box::pin(async move {
-            self.upload = match std::mem::replace(&mut self.upload, Upload::Nothing) {
-                Upload::Streamed(incoming) => {
-                    let (upload, lost) = self.line.read(incoming).await;
-                    self.lost = lost;
-                    upload
-                }
-                read @ (Upload::Nothing | Upload::Read(_)) => read,
-            };
+            let upload = std::mem::replace(&mut self.upload, Upload::Nothing);
+            let (upload, lost) = self.line.read(upload, needed).await;
+            (self.upload, self.lost) = (upload, self.lost.or(lost));
             match (&self.upload, self.lost) {
                 (Upload::Read(read), None) => Ok(read.bytes()),
                 (_, lost) => Err(lost.unwrap_or(Reason::ClientGone)),

@@ -79,7 +79,7 @@ pub(crate) enum Upload {
     Nothing,
     /// From the agent, as it comes.
     Streamed(Incoming),
-    /// It was read before.
+    /// It was read before, or its beginning was.
     Read(ReadBody),
 }
 
@@ -96,10 +96,7 @@ impl Upload {
         match self {
             Self::Nothing => Poll::Ready(None),
             Self::Streamed(incoming) => Pin::new(incoming).poll_frame(cx),
-            Self::Read(read) => {
-                let data = read.take_data().map(Frame::data);
-                Poll::Ready(data.or_else(|| read.take_trailers().map(Frame::trailers)).map(Ok))
-            }
+            Self::Read(read) => read.poll(cx),
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::io::{
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
-use writ_core::service::{Headers, RequestHead};
+use writ_core::service::{Headers, Needed, RequestHead};
 use writ_core::{HostName, Reason};
 use writ_gate::{
     Admitted, Asked, Body, BoxFuture, Call, Conn, Ended, Exchange, Gate, Marks, NoBody, Refusal, Session,
@@ -251,7 +251,7 @@ async fn decide(asker: Asker, line: Vec<u8>, said: Said) -> Decided {
 struct Message(Vec<u8>);
 
 impl Body for Message {
-    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>> {
+    fn read(&mut self, _: Needed) -> BoxFuture<'_, Result<&[u8], Reason>> {
         let fits = self.0.len() <= limits::ARGUMENT_BODY_BYTES_MAX;
         Box::pin(std::future::ready(if fits { Ok(self.0.as_slice()) } else { Err(Reason::BodyTooLarge) }))
     }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use writ_core::clock::ManualClock;
 use writ_core::event::{Event, Key, Keys, LeaseFate};
-use writ_core::service::{Headers, OperationRule, PathTemplate, RequestHead, Selection, Upstream};
+use writ_core::service::{
+    Conditions, Headers, Needed, OperationRule, PathTemplate, RequestHead, Selection, Upstream,
+};
 use writ_core::{
     ActionId, ActsFor, AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, IdSource, Mode,
     Operation, OperationName, Placement, Process, Protocol, Reason, RunId, RunTag, Secret, Service,
@@ -208,7 +210,7 @@ impl Mint for Truth {
 struct Small(Result<&'static [u8], Reason>);
 
 impl Body for Small {
-    fn read(&mut self) -> BoxFuture<'_, Result<&[u8], Reason>> {
+    fn read(&mut self, _: Needed) -> BoxFuture<'_, Result<&[u8], Reason>> {
         Box::pin(std::future::ready(self.0))
     }
 }
@@ -664,7 +666,7 @@ fn service() -> Arc<Service> {
         effect: Effect::Read,
         methods: Vec::new(),
         path: PathTemplate { text: "/known".to_owned(), segments: Vec::new() },
-        query: BTreeMap::new(),
+        when: Conditions::default(),
         arguments: BTreeMap::new(),
         graphql: None,
         labels: BTreeSet::new(),
@@ -676,6 +678,7 @@ fn service() -> Arc<Service> {
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        virtual_hosts: false,
         mode: Mode::Enforce,
         upstream: Upstream::default(),
         credential: None,

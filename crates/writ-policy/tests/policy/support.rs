@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use writ_core::argument::{ArgumentKind, ArgumentRule, ArgumentSource};
-use writ_core::service::{OperationRule, PathSegment, PathTemplate, Upstream};
+use writ_core::service::{Conditions, OperationRule, PathSegment, PathTemplate, Upstream};
 use writ_core::{Assurance, Effect, Operation, Protocol, RunId, Service, SessionId, Timestamp, TrustDomain};
 use writ_gate::{Decide, Delegation, Human, Moment, Parent, Session, SessionFacts, Verdict};
 use writ_policy::{Engine, PolicySet};
@@ -22,7 +22,7 @@ pub(crate) fn service(name: &str, operations: &[(&str, Effect, &[&str])]) -> Arc
             effect: *effect,
             methods: Vec::new(),
             path: PathTemplate { text: String::new(), segments: arguments.iter().map(argument).collect() },
-            query: BTreeMap::new(),
+            when: Conditions::default(),
             arguments: BTreeMap::new(),
             graphql: None,
             labels: std::collections::BTreeSet::new(),
@@ -35,6 +35,7 @@ pub(crate) fn service(name: &str, operations: &[(&str, Effect, &[&str])]) -> Arc
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        virtual_hosts: false,
         mode: writ_core::Mode::Enforce,
         upstream: Upstream::default(),
         credential: None,

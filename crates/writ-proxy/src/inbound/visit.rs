@@ -226,6 +226,7 @@ pub(super) fn server(name: &str, port: u16) -> Option<Arc<Service>> {
         addresses: Vec::new(),
         ports: vec![port],
         protocol: Protocol::Http,
+        virtual_hosts: false,
         mode: writ_core::Mode::Enforce,
         upstream,
         credential: None,

@@ -16,6 +16,7 @@ fn service(place: Option<Placement>) -> Service {
         addresses: Vec::new(),
         ports: vec![443],
         protocol: Protocol::Https,
+        virtual_hosts: false,
         mode: writ_core::Mode::Enforce,
         upstream: Upstream::default(),
         credential: place.map(|place| CredentialRule { secret: SecretName::new("s").unwrap(), place }),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use writ_core::event::{ActionClosed, ActionIntended, Event, Key, Keys, LeaseFate};
 use writ_core::mcp::{McpAsk, McpRule};
 use writ_core::service::{
-    CredentialRule, HostPattern, OperationRule, PathTemplate, RequestHead, Selection, Upstream,
+    Conditions, CredentialRule, HostPattern, OperationRule, PathTemplate, RequestHead, Selection, Upstream,
     UpstreamAddress,
 };
 use writ_core::{
@@ -68,6 +68,7 @@ pub(crate) fn service(protocol: Protocol, upstream: SocketAddr, ca_file: Option<
         addresses: Vec::new(),
         ports: vec![443, 80],
         protocol,
+        virtual_hosts: false,
         mode: writ_core::Mode::Enforce,
         upstream: Upstream {
             address: Some(UpstreamAddress::Socket(upstream)),
@@ -288,7 +289,7 @@ pub(crate) fn rule(service: &Service, method: &str, path: &str) -> OperationRule
         effect: if method == "GET" { Effect::Read } else { Effect::Write },
         methods: Vec::new(),
         path: PathTemplate { text: "/{rest...}".into(), segments: Vec::new() },
-        query: BTreeMap::default(),
+        when: Conditions::default(),
         arguments: BTreeMap::default(),
         graphql: None,
         labels: std::collections::BTreeSet::new(),
