@@ -83,10 +83,13 @@ const REQUESTS: &[(&str, &str)] = &[
     ("GET github.com/o/r.git/info/refs?service=git-upload-pack", "read github-git/repo.fetch owner=o repo=r"),
     (
         "GET github.com/o/r.git/info/refs?service=git-receive-pack",
-        "write github-git/repo.push owner=o repo=r",
+        "read github-git/repo.push.discover owner=o repo=r",
     ),
     ("POST github.com/o/r.git/git-upload-pack", "read github-git/repo.fetch owner=o repo=r"),
-    ("POST github.com/o/r/git-receive-pack", "write github-git/repo.push owner=o repo=r"),
+    (
+        "POST github.com/o/r/git-receive-pack\n0000",
+        "write github-git/repo.push creates=[] deletes=[] owner=o refs=[] repo=r",
+    ),
     (
         "GET forge.test/acme/site.git/info/refs?service=git-upload-pack",
         "read forge/repo.fetch owner=acme repo=site",

@@ -47,8 +47,8 @@ effect = "read"
 methods = ["POST"]
 path = "/{owner}/{repo}.git/git-upload-pack"
 [[operation]]
-name = "repo.push"
-effect = "write"
+name = "repo.push.discover"
+effect = "read"
 methods = ["GET"]
 path = "/{owner}/{repo}.git/info/refs"
 query = { service = "git-receive-pack" }
@@ -57,6 +57,7 @@ name = "repo.push"
 effect = "write"
 methods = ["POST"]
 path = "/{owner}/{repo}.git/git-receive-pack"
+arguments = { refs = "push:refs strings", deletes = "push:deletes strings" }
 [[operation]]
 name = "issues.list"
 effect = "read"

@@ -68,3 +68,56 @@ fn a_policy_on_the_body_permits_one_request_and_refuses_another() {
     assert!(log.contains("draft=true") && log.contains(r#"labels=["bug","security"]"#), "{log}");
     world.verify();
 }
+
+const BRANCHES: &str = r#"
+@id("own-branches-only")
+forbid (principal is Writ::Agent, action == Writ::Action::"forge/repo.push", resource)
+unless { ["refs/heads/agent", "refs/heads/agent-2"].containsAll(context.args.refs) };
+@id("branches-stay")
+forbid (principal is Writ::Agent, action == Writ::Action::"forge/repo.push", resource)
+when { !context.args.deletes.isEmpty() };
+"#;
+
+#[test]
+fn a_policy_on_references_decides_what_git_may_push() {
+    let test = "a_policy_on_references_decides_what_git_may_push";
+    let configure = |host: &writ_testkit::Host| host.configure("policies/branches.cedar", BRANCHES);
+    let Some(world) = World::configured(test, configure) else { return };
+    // The pack is larger than what git sends at once and than what is held here: git asks with no commands, then streams.
+    let script = "
+        git clone -q https://forge.test/acme/site.git work && cd work || exit 9
+        git config user.name a && git config user.email a@b
+        head -c 4000000 /dev/urandom > large && git add large && git commit -qm large
+        git push -q origin HEAD:agent 2>&1; echo large $?
+        git commit -q --allow-empty -m empty
+        git push -q origin HEAD:agent HEAD:agent-2 2>&1; echo two $?
+        git push -q origin HEAD:agent HEAD:main >said 2>&1; echo main $?; grep -c '403' said
+        git push -q origin :agent-2 >said 2>&1; echo delete $?; grep -c '403' said
+        git push -q -o ci.skip origin HEAD:agent >said 2>&1; echo options $?
+        git rev-parse HEAD HEAD~2";
+    let out = world.host.run("coder", ["sh", "-c", script]).ok();
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[..6], ["large 0", "two 0", "main 1", "1", "delete 1", "1"], "{out}");
+    let at = |name: &str| {
+        let git = std::process::Command::new("git")
+            .args(["rev-parse", "--verify", name])
+            .current_dir(world.forge.repository())
+            .output()
+            .unwrap();
+        String::from_utf8(git.stdout).unwrap().trim().to_owned()
+    };
+    let (head, before) = (lines[lines.len() - 2], lines[lines.len() - 1]);
+    assert_eq!([at("agent"), at("agent-2"), at("main")], [head, head, before], "{out}");
+    let pushed = |arguments: &serde_json::Value| {
+        world.record("action.intended", |r| r["request"]["arguments"]["refs"] == *arguments)
+    };
+    pushed(&json!([]));
+    let both = pushed(&json!(["refs/heads/agent", "refs/heads/agent-2"]));
+    assert_eq!(both["request"]["operation"], "forge/repo.push");
+    let large = world.record("action.closed", |r| r["bytes_up"].as_u64() > Some(4_000_000));
+    assert_eq!(large["outcome"], "completed");
+    for policy in ["own-branches-only", "branches-stay"] {
+        world.record("action.refused", |r| r["keys"]["agent"]["policies"][0] == policy);
+    }
+    world.verify();
+}

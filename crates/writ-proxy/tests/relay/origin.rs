@@ -141,7 +141,8 @@ async fn answer(mut request: Request<Incoming>, seen: Arc<Seen>) -> Result<Respo
     seen.requests.fetch_add(1, Ordering::Relaxed);
     let path = request.uri().path().to_owned();
     // What is read before it is decided goes to the same pages.
-    Ok(match path.strip_prefix("/read").unwrap_or(&path) {
+    let page = ["/read", "/push"].iter().find_map(|read| path.strip_prefix(read));
+    Ok(match page.unwrap_or(&path) {
         "/json" => {
             let lent = request.headers().get("authorization");
             if lent.is_some_and(|value| value.as_bytes() == format!("Bearer {SECRET}").as_bytes()) {

@@ -25,12 +25,12 @@ async fn with(alpn: &[&[u8]], settings: RelaySettings) -> (Origin, World) {
     (origin, World::with(service, settings, 443).await)
 }
 
-async fn lent(alpn: &[&[u8]]) -> (Origin, World) {
+pub(crate) async fn lent(alpn: &[&[u8]]) -> (Origin, World) {
     with(alpn, RelaySettings::default()).await
 }
 
 /// What the gate was told of the n-th body.
-async fn told(world: &World, n: usize) -> Argument {
+pub(crate) async fn told(world: &World, n: usize) -> Argument {
     world
         .log
         .wait(|events| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use writ_core::argument::{ArgumentKind, ArgumentRule, ArgumentSource, Pushed};
 use writ_core::event::{ActionClosed, ActionIntended, Event, Key, Keys, LeaseFate};
 use writ_core::mcp::{McpAsk, McpRule};
 use writ_core::service::{
@@ -257,12 +258,13 @@ impl Catalog for Memory {
 
     fn select(&self, service: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Selection, Reason> {
         let rule = rule(service, head.method, head.path);
-        let reads_body = head.path.starts_with("/read/") || rule.mcp.is_some() && head.method == "POST";
+        let read = ["/read/", "/push/"].iter().any(|read| head.path.starts_with(read));
+        let reads_body = read || rule.mcp.is_some() && head.method == "POST";
         let operation = Operation { rule: Arc::new(rule), arguments: BTreeMap::default() };
         Ok(Selection { candidates: vec![operation], reads_body })
     }
 
-    /// Where the body is read, it is the operation's one argument.
+    /// Where the body is read, what was read of it is the operation's one argument.
     fn operation(
         &self,
         selected: Selection,
@@ -290,7 +292,7 @@ pub(crate) fn rule(service: &Service, method: &str, path: &str) -> OperationRule
         methods: Vec::new(),
         path: PathTemplate { text: "/{rest...}".into(), segments: Vec::new() },
         when: Conditions::default(),
-        arguments: BTreeMap::default(),
+        arguments: if path.starts_with("/push/") { pushed() } else { BTreeMap::default() },
         graphql: None,
         labels: std::collections::BTreeSet::new(),
         mcp: path.contains("/mcp").then_some(McpRule { ask: McpAsk::Session, digest: None }),
@@ -305,6 +307,12 @@ fn shown(message: &[u8]) -> Result<Shown, Reason> {
         text if text.contains("cut") => Ok(Shown::Part(text.replace("cut", ""))),
         _ => Ok(Shown::Whole),
     }
+}
+
+/// The argument of a git push, whose commands alone are read.
+fn pushed() -> BTreeMap<String, ArgumentRule> {
+    let source = ArgumentSource::Push(Pushed::Refs);
+    [("refs".to_owned(), ArgumentRule { source, kind: ArgumentKind::Strings, required: true })].into()
 }
 
 fn verdict(permitted: bool) -> Verdict {
