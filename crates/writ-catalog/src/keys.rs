@@ -107,7 +107,7 @@ pub const KEYS: &[KeyDoc] = &[
         "path template",
         "refused: each operation has a path",
         "Segments as they are after percent-decoding, compared with regard to case. `{x}` is one segment, `{x}.git` \
-         one that ends so, `{x}%2F{y}` two with an encoded slash between them, `{x...}` at the end everything that \
+         one that ends so, `{x}%2F{y}` two with an encoded slash between them, `{x%2F...}` one with any number of encoded slashes, `{x...}` at the end everything that \
          remains.",
     ),
     KeyDoc::optional(

@@ -17,19 +17,24 @@ pub(crate) struct Path<'a>(Vec<Segment<'a>>);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Segment<'a> {
     text: Cow<'a, str>,
-    /// What follows the segment's one encoded slash, if it has one.
-    second: Option<Cow<'a, str>>,
+    /// What follows each of the segment's encoded slashes.
+    more: Vec<Cow<'a, str>>,
 }
 
 impl Segment<'_> {
     /// Its text, if it has no encoded slash.
     pub(crate) fn plain(&self) -> Option<&str> {
-        self.second.is_none().then_some(&*self.text)
+        self.more.is_empty().then_some(&*self.text)
     }
 
-    /// Both sides of its encoded slash.
+    /// Both sides of its encoded slash, if it has one.
     pub(crate) fn pair(&self) -> Option<(&str, &str)> {
-        self.second.as_deref().map(|second| (&*self.text, second))
+        if let [second] = &*self.more { Some((&*self.text, &**second)) } else { None }
+    }
+
+    /// Its parts between encoded slashes.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&*self.text).chain(self.more.iter().map(|part| &**part))
     }
 }
 
@@ -54,7 +59,7 @@ impl<'a> Path<'a> {
     /// The path at a host whose first label names what the path begins with otherwise. A slash after that alone adds nothing.
     pub(crate) fn beginning_with(mut self, label: Option<&str>) -> Self {
         if let Some(label) = label {
-            self.0.insert(0, Segment { text: Cow::Owned(label.to_owned()), second: None });
+            self.0.insert(0, Segment { text: Cow::Owned(label.to_owned()), more: Vec::new() });
         }
         if self.0.len() == 2 && self.0.last().and_then(Segment::plain) == Some("") {
             self.0.pop();
@@ -69,7 +74,7 @@ impl<'a> Path<'a> {
 
     /// Whether a slash is encoded somewhere.
     pub(crate) fn has_encoded_slash(&self) -> bool {
-        self.0.iter().any(|segment| segment.second.is_some())
+        self.0.iter().any(|segment| !segment.more.is_empty())
     }
 }
 
@@ -82,14 +87,30 @@ fn is_path_byte(b: u8) -> bool {
 
 fn segment(raw: &str) -> Result<Segment<'_>, Reason> {
     if !raw.contains('%') {
-        return plain(Cow::Borrowed(raw)).map(|text| Segment { text, second: None });
+        return plain(Cow::Borrowed(raw)).map(|text| Segment { text, more: Vec::new() });
     }
-    let Some((first, second)) = raw.split_once("%2F").or_else(|| raw.split_once("%2f")) else {
-        return decode(raw).and_then(plain).map(|text| Segment { text, second: None });
-    };
-    // A second encoded slash is left in `second`, where decoding refuses it.
-    let (text, second) = (decode(first).and_then(plain)?, decode(second).and_then(plain)?);
-    Ok(Segment { text, second: Some(second) })
+    let mut parts = split(raw).map(|part| decode(part).and_then(plain));
+    let text = parts.next().unwrap_or(Ok(Cow::Borrowed("")))?;
+    let more = parts.collect::<Result<Vec<_>, _>>()?;
+    // As with slashes that are not encoded: one at the end may be meant, two in a row are one to some servers.
+    let (_, inner) = more.split_last().unwrap_or((&text, &[]));
+    if inner.iter().any(|part| part.is_empty()) {
+        Err(Reason::AmbiguousRequest)
+    } else {
+        Ok(Segment { text, more })
+    }
+}
+
+/// What stands between encoded slashes.
+fn split(raw: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(raw);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let at = text.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%2F"));
+        let (part, after) = at.and_then(|at| text.split_at_checked(at)).unwrap_or((text, ""));
+        rest = at.and_then(|_| after.get(3..));
+        Some(part)
+    })
 }
 
 /// Refuses what is no plain name of a thing.
@@ -134,8 +155,7 @@ mod tests {
             let path = format!("/{path}");
             let Ok(parsed) = Path::parse(&path) else { return Ok(()) };
             for segment in parsed.segments() {
-                let (first, second) = segment.pair().unwrap_or((&segment.text, ""));
-                for text in [first, second] {
+                for text in segment.parts() {
                     prop_assert!(!text.contains(['/', '\\', '\0']) && text != "." && text != "..");
                     // Decoding again changes nothing.
                     prop_assert_eq!(percent_decode_str(text).decode_utf8().unwrap(), text);
@@ -161,6 +181,9 @@ mod tests {
         let path = Path::parse("/@a%2Fb").unwrap();
         assert_eq!(path.segments()[0].pair(), Some(("@a", "b")));
         assert!(path.has_encoded_slash());
+        let path = Path::parse("/a%2fb%2Fc%20d").unwrap();
+        assert_eq!(path.segments()[0].parts().collect::<Vec<_>>(), ["a", "b", "c d"]);
+        assert_eq!((path.segments()[0].pair(), path.segments()[0].plain()), (None, None));
     }
 
     #[test]
@@ -208,8 +231,8 @@ mod tests {
             "/a%2f%2fb",
             "/a%2f..",
             "/..%2fa",
-            "/a%2fb%2Fc",
-            "/a%2Fb%2fc",
+            "/a%2fb%2F%2Fc",
+            "/a%2Fb%2fc%2F..%2Fd",
             "/a\"b",
             "/a<b",
             "/a^b",

@@ -44,7 +44,10 @@ impl Rules {
         let open = matches!(template.last(), Some(PathSegment::Rest(_)));
         let literals = template.iter().enumerate().filter_map(|(n, segment)| match segment {
             PathSegment::Literal(text) => Some((n, text.as_str())),
-            PathSegment::Argument { .. } | PathSegment::Pair(..) | PathSegment::Rest(_) => None,
+            PathSegment::Argument { .. }
+            | PathSegment::Pair(..)
+            | PathSegment::Encoded(_)
+            | PathSegment::Rest(_) => None,
         });
         let (literal, texts): (Vec<usize>, Vec<&str>) = literals.unzip();
         let key = hash(texts.into_iter());

@@ -49,6 +49,10 @@ fn segment(text: &str) -> Result<PathSegment, &'static str> {
         let second = second.strip_suffix('}').ok_or("after `{x}%2F` comes `{y}` and nothing else")?;
         return Ok(PathSegment::Pair(argument(name)?, argument(second)?));
     }
+    if let Some(name) = name.strip_suffix("%2F...") {
+        let whole = suffix.is_empty().then_some(()).ok_or("nothing may follow `{name%2F...}` in its segment");
+        return whole.and_then(|()| argument(name)).map(PathSegment::Encoded);
+    }
     match name.strip_suffix("...") {
         Some(name) if suffix.is_empty() => Ok(PathSegment::Rest(argument(name)?)),
         Some(_) => Err("nothing may follow `{name...}` in its segment"),
@@ -82,7 +86,9 @@ fn literal(text: &str) -> Result<String, &'static str> {
 fn names(segment: &PathSegment) -> Vec<&str> {
     match segment {
         PathSegment::Literal(_) => vec![],
-        PathSegment::Argument { name, .. } | PathSegment::Rest(name) => vec![name],
+        PathSegment::Argument { name, .. } | PathSegment::Encoded(name) | PathSegment::Rest(name) => {
+            vec![name]
+        }
         PathSegment::Pair(first, second) => vec![first, second],
     }
 }
@@ -111,6 +117,7 @@ fn fit(pattern: &[PathSegment], segments: &[Segment<'_>]) -> bool {
             segment.plain().is_some_and(|text| text.len() > suffix.len() && text.ends_with(suffix.as_str()))
         }
         PathSegment::Pair(..) => segment.pair().is_some_and(|(a, b)| !a.is_empty() && !b.is_empty()),
+        PathSegment::Encoded(_) => segment.parts().next().is_some_and(|first| !first.is_empty()),
         PathSegment::Rest(_) => false,
     })
 }
@@ -129,6 +136,9 @@ pub(crate) fn values(template: &PathTemplate, path: &Path<'_>) -> Arguments {
                 let (a, b) = segment.pair().unwrap_or_default();
                 values.insert(first.clone(), a.into());
                 values.insert(second.clone(), b.into());
+            }
+            PathSegment::Encoded(name) => {
+                values.insert(name.clone(), segment.parts().collect::<Vec<_>>().join("/").into());
             }
             PathSegment::Rest(name) => {
                 let rest = path.segments().get(n..).unwrap_or_default();
@@ -165,6 +175,9 @@ mod tests {
         );
         assert_eq!(matched("/f/{p...}", "/f/a/b/c"), Some(pairs(&[("p", "a/b/c")])));
         assert_eq!(matched("/f/{p...}", "/f/a/"), Some(pairs(&[("p", "a/")])));
+        for (path, value) in [("/o/a", "a"), ("/o/a%2Fb%2fc", "a/b/c"), ("/o/a%2F", "a/")] {
+            assert_eq!(matched("/o/{p%2F...}", path), Some(pairs(&[("p", value)])));
+        }
         assert_eq!(matched("/s/{p}/", "/s/x/"), Some(pairs(&[("p", "x")])));
         assert_eq!(matched("/{scope}%2F{name}", "/@a%2fb"), Some(pairs(&[("name", "b"), ("scope", "@a")])));
     }
@@ -189,6 +202,10 @@ mod tests {
             ("/{a}%2F{b}", "/a/b"),
             ("/{a}%2F{b}", "/a%2F"),
             ("/{a}%2F{b}", "/%2Fb"),
+            ("/{a}%2F{b}", "/a%2Fb%2Fc"),
+            ("/o/{x%2F...}", "/o/"),
+            ("/o/{x%2F...}", "/o/%2Fa"),
+            ("/o/{x%2F...}", "/o/a/b"),
         ] {
             assert_eq!(matched(template, path), None, "{template} {path}");
         }
@@ -220,6 +237,8 @@ mod tests {
             "/{x}%2f{y}",
             "/{x}%2F{x}",
             "/{x}%2F{y}.z",
+            "/{x%2F...}.z",
+            "/{X%2F...}",
             "/a;b",
         ] {
             assert!(parse(text).is_err(), "{text}");

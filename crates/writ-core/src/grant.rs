@@ -98,7 +98,9 @@ fn values(operation: &Operation) -> Vec<&str> {
     for segment in &operation.rule.path.segments {
         let names = match segment {
             PathSegment::Literal(_) => [None, None],
-            PathSegment::Argument { name, .. } | PathSegment::Rest(name) => [Some(name), None],
+            PathSegment::Argument { name, .. } | PathSegment::Encoded(name) | PathSegment::Rest(name) => {
+                [Some(name), None]
+            }
             PathSegment::Pair(first, second) => [Some(first), Some(second)],
         };
         values.extend(names.into_iter().flatten().filter_map(value).flat_map(|value| value.split('/')));

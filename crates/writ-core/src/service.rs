@@ -329,9 +329,11 @@ pub enum PathSegment {
         /// Literal text that must follow within the segment.
         suffix: String,
     },
-    /// Two arguments in one segment with an encoded slash between them: `{scope}%2F{package}`. The only place where
-    /// an encoded slash is not refused.
+    /// Two arguments in one segment with an encoded slash between them: `{scope}%2F{package}`.
     Pair(String, String),
+    /// One segment in which slashes may be encoded, kept with them as the argument of this name: `{object%2F...}`. Elsewhere
+    /// than here and in a pair an encoded slash is refused.
+    Encoded(String),
     /// All remaining segments (at least one), kept as the argument of this name.
     Rest(String),
 }

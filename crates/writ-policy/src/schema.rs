@@ -112,7 +112,9 @@ pub(crate) fn shapes(services: &[Arc<Service>], problems: &mut Problems) -> Shap
 fn arguments(rule: &OperationRule) -> BTreeMap<String, Typed> {
     let names = |segment: &PathSegment| match segment {
         PathSegment::Literal(_) => [None, None],
-        PathSegment::Argument { name, .. } | PathSegment::Rest(name) => [Some(name.clone()), None],
+        PathSegment::Argument { name, .. } | PathSegment::Encoded(name) | PathSegment::Rest(name) => {
+            [Some(name.clone()), None]
+        }
         PathSegment::Pair(first, second) => [Some(first.clone()), Some(second.clone())],
     };
     let text = Typed { kind: ArgumentKind::String, required: true };

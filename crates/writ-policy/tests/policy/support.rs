@@ -127,7 +127,9 @@ pub(crate) fn operation(services: &[Arc<Service>], name: &str) -> (Arc<Service>,
     let (service, rule) = services.iter().find_map(find).unwrap();
     let names = rule.path.segments.iter().filter_map(|segment| match segment {
         PathSegment::Argument { name, .. } => Some((name.clone(), "acme".into())),
-        PathSegment::Literal(_) | PathSegment::Pair(..) | PathSegment::Rest(_) => None,
+        PathSegment::Literal(_) | PathSegment::Pair(..) | PathSegment::Encoded(_) | PathSegment::Rest(_) => {
+            None
+        }
     });
     let arguments = names.collect();
     (service, Operation { rule, arguments })

@@ -2,6 +2,8 @@
 //! really send become the operations that they should.
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+mod clouds;
+
 use std::path::Path;
 
 use writ_catalog::{CatalogStore, Services};
@@ -27,8 +29,11 @@ fn shipped() -> CatalogStore {
     CatalogStore::new(services.unwrap())
 }
 
+/// What a request is: its first line, lines of headers with an empty one after them, and its body; without headers, the body is
+/// JSON.
 fn ask(catalog: &CatalogStore, request: &str) -> Result<String, Reason> {
-    let (request, body) = request.split_once('\n').unwrap_or((request, ""));
+    let (request, rest) = request.split_once('\n').unwrap_or((request, ""));
+    let (lines, body) = rest.split_once("\n\n").unwrap_or(("content-type: application/json", rest));
     let (method, url) = request.split_once(' ').unwrap();
     let (host, target) = url.split_once('/').unwrap();
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
@@ -36,7 +41,8 @@ fn ask(catalog: &CatalogStore, request: &str) -> Result<String, Reason> {
     let port = if host.as_str().starts_with("kubernetes.") { 6443 } else { 443 };
     let destination = Destination { address: ([198, 18, 0, 1], port).into(), name: Some(host.clone()) };
     let service = catalog.service(&destination)?;
-    let headers: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
+    let headers: Vec<(&str, &[u8])> =
+        lines.lines().map(|line| line.split_once(": ").unwrap()).map(|(n, v)| (n, v.as_bytes())).collect();
     let head = RequestHead { method, path: &format!("/{path}"), query, headers: Headers(&headers) };
     let selected = catalog.select(&service, &host, &head)?;
     let operation = catalog.operation(selected, &head, Some(body.as_bytes()))?;
@@ -87,7 +93,7 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
     ("POST github.com/o/r.git/git-upload-pack", "read github-git/repo.fetch owner=o repo=r"),
     (
-        "POST github.com/o/r/git-receive-pack\n0000",
+        "POST github.com/o/r/git-receive-pack\ncontent-type: application/x-git-receive-pack-request\n\n0000",
         "write github-git/repo.push creates=[] deletes=[] owner=o refs=[] repo=r",
     ),
     (
@@ -207,7 +213,7 @@ const REQUESTS: &[(&str, &str)] = &[
 #[test]
 fn requests_become_the_operations_that_they_should() {
     let catalog = shipped();
-    for (request, expected) in REQUESTS {
+    for (request, expected) in REQUESTS.iter().chain(clouds::REQUESTS) {
         assert_eq!(ask(&catalog, request).as_deref(), Ok(*expected), "{request}");
     }
 }
@@ -237,8 +243,11 @@ fn anything_else_is_no_operation() {
         ("GET registry.example.com/v2/a/b/c/manifests/latest", Reason::NoOperation),
         ("GET kubernetes.example.com/api/v1/namespaces/a%2Fb/pods", Reason::AmbiguousRequest),
         ("GET unlisted.example.com/", Reason::NoService),
-    ] {
-        assert_eq!(ask(&catalog, request), Err(reason), "{request}");
+    ]
+    .iter()
+    .chain(clouds::REFUSED)
+    {
+        assert_eq!(ask(&catalog, request), Err(*reason), "{request}");
     }
 }
 
