@@ -17,6 +17,7 @@ mod inbound;
 mod mcp;
 mod memory;
 mod origin;
+mod pseudo;
 mod pushing;
 mod reading;
 mod runs;
