@@ -220,7 +220,9 @@ fn sharing_path(rule: &Arc<OperationRule>, other: &Operation) -> Operation {
     let of_path = |name: &str| {
         rule.path.segments.iter().any(|segment| match segment {
             PathSegment::Literal(_) => false,
-            PathSegment::Argument { name: own, .. } | PathSegment::Rest(own) => own == name,
+            PathSegment::Argument { name: own, .. } | PathSegment::Encoded(own) | PathSegment::Rest(own) => {
+                own == name
+            }
             PathSegment::Pair(first, second) => first == name || second == name,
         })
     };

@@ -300,7 +300,7 @@ pub(crate) enum Service {
     },
     /// Print a service file made from an API's own description, to be read and kept.
     Import {
-        /// The `OpenAPI` 3 document, JSON; `-` for standard input.
+        /// The `OpenAPI` 3 document, JSON or YAML; `-` for standard input.
         #[arg(long, value_name = "FILE", required_unless_present = "mcp", conflicts_with = "mcp")]
         openapi: Option<PathBuf>,
         /// An MCP server (Streamable HTTP), which is asked for its tools.

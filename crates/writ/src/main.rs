@@ -15,6 +15,7 @@ mod output;
 #[cfg(test)]
 mod reference;
 mod table;
+mod yaml;
 
 use std::process::ExitCode;
 

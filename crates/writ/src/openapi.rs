@@ -1,4 +1,4 @@
-//! A service file from an `OpenAPI` 3 document in JSON: operations with their effects and typed arguments, as text for somebody
+//! A service file from an `OpenAPI` 3 document: operations with their effects and typed arguments, as text for somebody
 //! to read. Pure.
 //!
 //! What the document says is a beginning, not a proof: effects are those of HTTP's methods, and what a template, a schema or a

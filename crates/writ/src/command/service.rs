@@ -15,6 +15,7 @@ use crate::mcp::{self, Server};
 use crate::openapi::{self, Wanted};
 use crate::output::{Output, Style, count};
 use crate::table::Table;
+use crate::yaml;
 
 pub(crate) async fn service(
     layout: &Layout,
@@ -93,11 +94,15 @@ fn show(detail: &ServiceDetail, output: &mut Output) -> Result<ExitCode, Failure
 }
 
 fn import(file: &Path, wanted: &Wanted, output: &mut Output) -> Result<ExitCode, Failure> {
-    let document = serde_json::from_str(&read(file)?).map_err(|error| {
-        let shown = file.display();
-        let what = format!("`{shown}` is not JSON; hint: convert YAML first, as with `yq -o json`");
-        Failure::caused("cli.file", what, &error)
-    })?;
+    let (shown, text) = (file.display(), read(file)?);
+    let document = if text.trim_start().starts_with('{') {
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::caused("cli.file", format!("`{shown}` begins as JSON and is not JSON"), &error)
+        })?
+    } else {
+        yaml::read(&text)
+            .map_err(|error| Failure::caused("cli.file", format!("`{shown}` is not YAML"), &error))?
+    };
     let made =
         openapi::service_file(&document, wanted).map_err(|error| Failure::of("cli.openapi", &error))?;
     output.text(made.trim_end())?;

@@ -138,3 +138,63 @@ fn references_without_end_and_odd_shapes_are_passed_over() {
     let text = service_file(&document, &wanted(None)).unwrap();
     assert!(text.contains("protocol = \"http\"") && text.contains("name = \"post-x\""), "{text}");
 }
+
+#[test]
+fn a_document_in_yaml_is_the_same_document() {
+    let json = document();
+    let yaml = "
+openapi: 3.1.0
+info: {title: \"The\\nshop\", version: '1'}
+servers:
+  - url: https://api.shop.example/v2/
+components:
+  securitySchemes:
+    key: {type: apiKey, in: header, name: X-Key}
+  parameters:
+    Page: {name: page, in: query, schema: {type: integer}}
+  schemas:
+    Order:
+      type: object
+      required: [item]
+      properties:
+        item: &text {type: string}
+        count: {type: integer}
+        gift: {type: boolean}
+        tags: {type: array, items: *text}
+        price: {type: number}
+        note: {type: [string, 'null']}
+        cardToken: *text
+        a/b: *text
+paths:
+  /orders/{orderId}:
+    get: {operationId: getOrder, summary: \"One\\n  order.\"}
+    delete: {operationId: get_order}
+  /orders/mine:
+    get: {}
+  /orders:
+    parameters:
+      - $ref: '#/components/parameters/Page'
+    get:
+      operationId: listOrders
+      parameters:
+        - {name: state, in: query, required: true, schema: *text}
+        - {name: access_token, in: query, schema: *text}
+        - {name: X-Trace, in: header, schema: *text}
+    post:
+      operationId: placeOrder
+      requestBody:
+        required: true
+        content:
+          application/json:
+            schema: {$ref: '#/components/schemas/Order'}
+  /files/{a}-{b}:
+    get: {}
+  /upload:
+    put:
+      requestBody:
+        content:
+          application/json: {schema: {}}
+          text/csv: {}
+";
+    assert_eq!(crate::yaml::read(yaml).unwrap(), json);
+}
