@@ -41,9 +41,11 @@ impl Setting for Declared {
 
 fn source(part: &str, within: &str, wrong: &impl Fn(&str) -> Wrong) -> Result<ArgumentSource, Wrong> {
     let pointer = || within.parse().map_err(Wrong::content);
-    let header = || match header::is_readable(within) {
-        true => Ok(within.to_owned()),
-        false => Err(wrong("its header is not written in lower case, or is one that the relay takes away")),
+    let header = || {
+        let named = header::is_readable(within).then(|| within.to_owned());
+        named.ok_or_else(|| {
+            wrong("its header is not written in lower case, or is one that the relay takes away")
+        })
     };
     Ok(match part {
         "query" | "form" if within.is_empty() => {

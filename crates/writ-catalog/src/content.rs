@@ -10,6 +10,9 @@ use crate::method;
 /// The fields of a form. Only what says that it is one, in no coding and no other character set, is read.
 pub(crate) fn form<'b>(request: &RequestHead<'_>, body: &'b [u8]) -> Result<&'b str, Reason> {
     plain(request, body)?;
+    if body.is_empty() {
+        return Ok("");
+    }
     let (kind, parameters) = kind(request)?;
     if kind != "application/x-www-form-urlencoded" || !in_utf8(parameters) {
         return Err(Reason::BodyRefused);
@@ -67,11 +70,10 @@ fn is_json(kind: &str) -> bool {
     let token = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
     };
-    let json = kind.strip_prefix("application/").is_some_and(|sub| {
+    kind.strip_prefix("application/").is_some_and(|sub| {
         let built = sub.strip_suffix("+json").is_some_and(|before| !before.is_empty());
         token(sub) && (["json", "x-amz-json-1.0", "x-amz-json-1.1"].contains(&sub) || built)
-    });
-    json
+    })
 }
 
 /// Whether the parameters of a media type name no character set but UTF-8.

@@ -11,10 +11,11 @@ use writ_core::service::RequestHead;
 use crate::path::{Path, Segment};
 
 /// Headers that a service file may not read, because the relay, or a server behind it, takes them away or writes them.
-const OTHERS: [&str; 29] = [
+const OTHERS: [&str; 33] = [
     "accept-encoding",
     "api-key",
     "authorization",
+    "cf-connecting-ip",
     "connection",
     "content-encoding",
     "content-length",
@@ -31,6 +32,7 @@ const OTHERS: [&str; 29] = [
     "te",
     "trailer",
     "transfer-encoding",
+    "true-client-ip",
     "upgrade",
     "via",
     "x-access-token",
@@ -39,16 +41,19 @@ const OTHERS: [&str; 29] = [
     "x-amz-security-token",
     "x-api-key",
     "x-auth-token",
+    "x-client-ip",
     "x-goog-api-key",
     "x-real-ip",
+    "x-vault-token",
 ];
 
 /// Whether a service file may read a header of this name, which is written in lower case.
 pub(crate) fn is_readable(name: &str) -> bool {
     let token =
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    let taken = ["proxy-", "x-forwarded-", "impersonate-"].iter().any(|before| name.starts_with(before));
-    token && !taken && !OTHERS.contains(&name)
+    let gone =
+        ["proxy-", "x-forwarded-", "impersonate-", "writ-"].iter().any(|before| name.starts_with(before));
+    token && !gone && !OTHERS.contains(&name)
 }
 
 /// The one value of a header; `None` if it is absent.

@@ -30,7 +30,7 @@ impl Push {
     pub(crate) fn read(request: &RequestHead<'_>, body: &[u8]) -> Result<Self, Reason> {
         content::uncoded(request)?;
         let mut types = request.headers.all("content-type");
-        if !types.next().is_some_and(|kind| kind == CONTENT_TYPE) || types.next().is_some() {
+        if types.next().is_none_or(|kind| kind != CONTENT_TYPE) || types.next().is_some() {
             return Err(Reason::BodyRefused);
         }
         let (mut push, mut rest, mut digits) = (Self::default(), body, None);
@@ -44,7 +44,10 @@ impl Push {
             if push.refs.is_empty()
                 && let Some(id) = line.strip_prefix(b"shallow ")
             {
-                if is_id(id) { continue } else { return Err(Reason::BodyRefused) }
+                if !is_id(id) {
+                    return Err(Reason::BodyRefused);
+                }
+                continue;
             }
             let command = if push.refs.is_empty() { without_capabilities(line)? } else { line };
             let command = Command::read(command)?;
@@ -132,7 +135,8 @@ fn is_id(id: &[u8]) -> bool {
 /// Whether git takes it for a reference that can be pushed to (git-check-ref-format(1)).
 fn is_reference(name: &str) -> bool {
     let refused = |c: char| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
-    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let part =
+        |part: &str| !part.is_empty() && !part.starts_with('.') && part.strip_suffix(".lock").is_none();
     name.strip_prefix("refs/").is_some_and(|rest| rest.split('/').all(part))
         && !name.contains(refused)
         && !name.contains("..")

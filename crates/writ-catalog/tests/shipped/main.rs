@@ -132,6 +132,11 @@ const REQUESTS: &[(&str, &str)] = &[
     ("POST slack.com/api/files.getUploadURLExternal", "write slack/files.get-upload-url-external"),
     ("POST slack.com/api/chat.delete", "delete slack/chat.delete"),
     ("POST api.stripe.com/v1/refunds", "execute stripe/refunds.create"),
+    (
+        "POST api.stripe.com/v1/payment_intents\ncontent-type: application/x-www-form-urlencoded\n\n\
+         amount=1099&currency=eur&payment_method_types[]=card",
+        "execute stripe/payment-intents.create amount=1099 currency=eur",
+    ),
     ("GET api.stripe.com/v1/customers/search?query=email", "read stripe/customers.search"),
     ("GET api.stripe.com/v1/customers/cus_1", "read stripe/customers.read customer=cus_1"),
     (
