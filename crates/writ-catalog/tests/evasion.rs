@@ -336,7 +336,8 @@ fn taken(catalog: &CatalogStore, request: &str) -> Result<String, Reason> {
         .map(|(name, value)| (name, value.as_bytes()))
         .collect();
     let at = url.find('/').unwrap();
-    let (host, target) = (HostName::new(&url[..at]).unwrap(), &url[at..]);
+    let (host, target) = url.split_at(at);
+    let host = HostName::new(host).unwrap();
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let destination = Destination { address: ([198, 18, 0, 1], 443).into(), name: Some(host.clone()) };
     let service = catalog.service(&destination)?;

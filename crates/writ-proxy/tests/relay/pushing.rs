@@ -83,3 +83,30 @@ async fn commands_that_never_end_are_refused() {
     world.log.refused(Reason::BodyTooLarge).await;
     assert_eq!((world.log.intents(), origin.seen.requests.load(Ordering::Relaxed)), (0, 0));
 }
+
+#[tokio::test]
+async fn what_people_approve_is_the_whole_push() {
+    for upstream in [&[&b"h2"[..]][..], &[b"http/1.1"]] {
+        let (_origin, world) = lent(upstream).await;
+        let body = format!("{COMMANDS}{}end", "x".repeat(500_000));
+        let dir = tempfile::tempdir().unwrap();
+        let (sent, large) = (dir.path().join("sent"), dir.path().join("large"));
+        writ_host::durable::replace(&sent, body.as_bytes(), 0o600).unwrap();
+        let too_large = format!("{COMMANDS}{}end", "x".repeat(limits::ARGUMENT_BODY_BYTES_MAX));
+        writ_host::durable::replace(&large, too_large.as_bytes(), 0o600).unwrap();
+        let url = format!("https://{HOST}/push/count?approve");
+        for version in ["--http1.1", "--http2"] {
+            let push = async |file: &std::path::Path| {
+                let data = format!("@{}", file.display());
+                let kind = "Content-Type: x/y";
+                curl(&world, &[version, "-w", " %{http_code}", "--data-binary", &data, "-H", kind, &url])
+                    .await
+                    .0
+            };
+            assert_eq!(push(&sent).await, format!("{} 200", body.len()));
+            push(&large).await;
+        }
+        world.log.refused(Reason::BodyTooLarge).await;
+        assert_eq!(world.log.intents(), 2);
+    }
+}

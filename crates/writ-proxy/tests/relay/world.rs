@@ -18,14 +18,14 @@ use writ_core::service::{
     UpstreamAddress,
 };
 use writ_core::{
-    AgentName, Assurance, Clock, ConnId, Effect, HostName, HumanId, Operation, OperationName, Placement,
-    Process, Protocol, Reason, RunId, RunTag, Secret, SecretName, Service, ServiceName, SessionId,
-    TrustDomain,
+    AgentName, ApprovalId, Assurance, Clock, ConnId, Effect, HostName, HumanId, Obligation, Operation,
+    OperationName, Placement, Process, Protocol, Reason, RunId, RunTag, Secret, SecretName, Service,
+    ServiceName, SessionId, TrustDomain,
 };
 use writ_gate::{
-    BoxFuture, Catalog, Conn, Credential, Decide, Delegation, Destination, Gate, Handoff, Human, Identify,
-    Lease, Marks, May, Mint, MintError, Minted, Moment, Nobody, Permit, Ports, Record, RecordError, Session,
-    SessionFacts, Shown, Ticket, Verdict, abandoned,
+    Approve, BoxFuture, Catalog, Conn, Credential, Decide, Delegation, Destination, Gate, Handoff, Human,
+    Identify, Lease, Marks, May, Mint, MintError, Minted, Moment, Owed, Permit, Ports, Record, RecordError,
+    Session, SessionFacts, Shown, Ticket, Verdict, Wanted, abandoned,
 };
 use writ_host::{SystemClock, SystemIds};
 use writ_proxy::{Authorities, Relay, RelaySettings};
@@ -136,7 +136,7 @@ impl World {
             secret,
         });
         let gate = Gate::new(Ports {
-            approve: Arc::new(Nobody),
+            approve: memory.clone(),
             identify: memory.clone(),
             catalog: memory.clone(),
             decide: memory.clone(),
@@ -257,7 +257,10 @@ impl Catalog for Memory {
     }
 
     fn select(&self, service: &Service, _: &HostName, head: &RequestHead<'_>) -> Result<Selection, Reason> {
-        let rule = rule(service, head.method, head.path);
+        let mut rule = rule(service, head.method, head.path);
+        if head.query == Some("approve") {
+            rule.name = OperationName::new(&format!("{}/approved", service.name)).unwrap();
+        }
         let read = ["/read/", "/push/"].iter().any(|read| head.path.starts_with(read));
         let reads_body = read || rule.mcp.is_some() && head.method == "POST";
         let operation = Operation { rule: Arc::new(rule), arguments: BTreeMap::default() };
@@ -331,7 +334,19 @@ impl Decide for Memory {
     }
 
     fn decide(&self, _: &Session, _: &Service, operation: &Operation, _: &Moment<'_>) -> Verdict {
-        verdict(!operation.rule.name.as_str().ends_with("/denied"))
+        let name = operation.rule.name.as_str();
+        let obligation = Obligation::read("approve", "owner").unwrap().unwrap();
+        let owed = name.ends_with("/approved").then(|| Owed { policy: "test".to_owned(), obligation });
+        Verdict { owed: owed.into_iter().collect(), ..verdict(!name.ends_with("/denied")) }
+    }
+}
+
+/// Says yes to what is seen to its end.
+impl Approve for Memory {
+    fn ask<'a>(&'a self, wanted: &'a Wanted<'a>) -> BoxFuture<'a, Result<ApprovalId, Reason>> {
+        let whole = wanted.body.ends_with(b"end");
+        let answer = if whole { Ok(ApprovalId::from_bits(1)) } else { Err(Reason::ApprovalRequired) };
+        Box::pin(std::future::ready(answer))
     }
 }
 
