@@ -118,10 +118,12 @@ fn conditions(table: &Table<'_>) -> Conditions {
     Conditions { query: wanted("query"), parameters, headers, form: table.map("form") }
 }
 
+fn is_json(rule: &ArgumentRule) -> bool {
+    matches!(rule.source, ArgumentSource::Body(_) | ArgumentSource::Keys(_))
+}
+
 /// A body is read in one way.
 fn check_content(table: &Table<'_>, rule: &OperationRule) {
-    let is_json =
-        |rule: &ArgumentRule| matches!(rule.source, ArgumentSource::Body(_) | ArgumentSource::Keys(_));
     let json = rule.arguments.values().any(is_json);
     let ways = [rule.graphql.is_some(), rule.mcp.is_some(), json, rule.reads_form(), rule.reads_push()];
     if ways.iter().filter(|way| **way).count() > 1 {
@@ -160,20 +162,14 @@ fn check_arguments(table: &Table<'_>, rule: &OperationRule) {
             .mcp
             .as_ref()
             .is_some_and(|mcp| matches!(mcp.ask, McpAsk::Method { .. }) && !mcp.ask.is_of_server());
-        match &argument.source {
-            ArgumentSource::Mcp(_) if !asks => {
-                let hint = "name what is asked, as in `mcp = \"tools/call create_issue\"`";
-                named.problem(
-                    name,
-                    "the operation is no method of an MCP server that has arguments",
-                    Some(hint),
-                );
-            }
-            ArgumentSource::Body(_) | ArgumentSource::Keys(_) if rule.mcp.is_some() => {
-                let hint = "as in `mcp:/title string`, which is read in what the tool is called with";
-                named.problem(name, "the arguments of an MCP operation are those of its method", Some(hint));
-            }
-            _ => {}
+        if matches!(argument.source, ArgumentSource::Mcp(_)) && !asks {
+            let hint = "name what is asked, as in `mcp = \"tools/call create_issue\"`";
+            let what = "the operation is no method of an MCP server that has arguments";
+            named.problem(name, what, Some(hint));
+        }
+        if rule.mcp.is_some() && is_json(argument) {
+            let hint = "as in `mcp:/title string`, which is read in what the tool is called with";
+            named.problem(name, "the arguments of an MCP operation are those of its method", Some(hint));
         }
     }
 }
