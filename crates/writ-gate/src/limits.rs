@@ -154,6 +154,10 @@ pub const POLICY_ID_BYTES_MAX: usize = 128;
 pub const POLICY_VIEWS_MAX: usize = 256;
 /// Sets of conditional policies that slices share; past it they are built anew.
 pub const POLICY_CONDITIONS_MAX: usize = 4_096;
+/// Values of an argument that a suggested policy lists; past it the argument is left open.
+pub const SUGGESTED_VALUES_MAX: usize = 8;
+/// A text, bytes, that a suggested policy takes for the name of something; what is longer, or has white space, is free text.
+pub const SUGGESTED_TEXT_BYTES_MAX: usize = 64;
 
 /// Control connections held at once, of users other than root.
 pub const CONTROL_CONNECTIONS_MAX: usize = 256;

@@ -177,24 +177,24 @@ struct Opened {
 }
 
 /// A decision on record.
-struct Recorded<'a> {
-    action: ActionId,
-    actor: &'a Actor,
+pub(crate) struct Recorded<'a> {
+    pub(crate) action: ActionId,
+    pub(crate) actor: &'a Actor,
     assurance: Assurance,
     /// When.
     at: Timestamp,
     /// The labels that its session had.
     labels: &'a BTreeSet<Label>,
     /// Whether somebody was asked for approval.
-    asked: bool,
+    pub(crate) asked: bool,
     /// The way that led to it.
     path: &'a [Hop],
-    request: &'a Request,
-    keys: &'a Keys,
+    pub(crate) request: &'a Request,
+    pub(crate) keys: &'a Keys,
     /// Why it was refused, or would have been.
-    reason: Option<Reason>,
+    pub(crate) reason: Option<Reason>,
     /// Whether it was done; what is observed is, in spite of policy.
-    done: bool,
+    pub(crate) done: bool,
 }
 
 impl Replay {
@@ -221,44 +221,55 @@ impl Replay {
     }
 
     /// Takes the next leaf.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "other events neither open a session nor are decided")]
     pub fn take(&mut self, leaf: &Leaf) {
+        match self.read(leaf) {
+            None => {}
+            Some(Ok(recorded)) => self.again(&recorded),
+            Some(Err(why)) => {
+                self.actions += 1;
+                self.skip(why);
+            }
+        }
+    }
+
+    /// Keeps what the leaf says of sessions. If it is an action in the scope, the decision that it records, or why there is
+    /// none.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "other events neither open a session nor are decided")]
+    pub(crate) fn read<'l>(&mut self, leaf: &'l Leaf) -> Option<Result<Recorded<'l>, Skipped>> {
         match &leaf.event {
             Event::SessionOpened(opened) => {
                 let (groups, purpose) = (opened.groups.clone(), opened.purpose.clone());
                 let known = Opened { groups, purpose, at: leaf.time };
                 self.sessions.insert(opened.actor.session, known);
                 self.runs.insert(opened.actor.run, opened.actor.clone());
+                None
             }
             Event::SessionJoined(joined) => {
                 // A caller's session has the purpose of the run's own.
-                let Some(base) = self.sessions.get(&joined.below) else { return };
+                let base = self.sessions.get(&joined.below)?;
                 let (groups, purpose) = (joined.groups.clone(), base.purpose.clone());
                 let known = Opened { groups, purpose, at: leaf.time };
                 self.sessions.insert(joined.actor.session, known);
+                None
             }
-            Event::ActionIntended(intent) if self.covers(leaf.time, &intent.actor) => {
-                self.again(&Recorded {
-                    action: intent.action,
-                    actor: &intent.actor,
-                    assurance: intent.assurance,
-                    at: leaf.time,
-                    labels: &intent.terms.labels,
-                    asked: !intent.terms.approvals.is_empty(),
-                    path: &intent.tool_path,
-                    request: &intent.request,
-                    keys: &intent.keys,
-                    reason: intent.observed,
-                    done: true,
-                });
-            }
+            Event::ActionIntended(intent) if self.covers(leaf.time, &intent.actor) => Some(Ok(Recorded {
+                action: intent.action,
+                actor: &intent.actor,
+                assurance: intent.assurance,
+                at: leaf.time,
+                labels: &intent.terms.labels,
+                asked: !intent.terms.approvals.is_empty(),
+                path: &intent.tool_path,
+                request: &intent.request,
+                keys: &intent.keys,
+                reason: intent.observed,
+                done: true,
+            })),
             Event::ActionRefused(refused) if self.covers(leaf.time, &refused.actor) => {
                 let (Some(request), Some(keys)) = (&refused.request, &refused.keys) else {
-                    self.actions += 1;
-                    self.skip(Skipped::NotDecided);
-                    return;
+                    return Some(Err(Skipped::NotDecided));
                 };
-                self.again(&Recorded {
+                Some(Ok(Recorded {
                     action: refused.action,
                     actor: &refused.actor,
                     assurance: refused.assurance,
@@ -270,9 +281,9 @@ impl Replay {
                     keys,
                     reason: Some(refused.reason),
                     done: false,
-                });
+                }))
             }
-            _ => {}
+            _ => None,
         }
     }
 
@@ -308,15 +319,17 @@ impl Replay {
         }
     }
 
-    fn ask(&self, recorded: &Recorded<'_>) -> Result<Verdict, Skipped> {
+    /// What the set says to it.
+    pub(crate) fn ask(&self, recorded: &Recorded<'_>) -> Result<Verdict, Skipped> {
         let Recorded { actor, request, .. } = *recorded;
         let (service, rule) = self.rules.get(&request.operation).ok_or(Skipped::NoOperation)?;
-        if !is_whole(&request.arguments) {
-            return Err(Skipped::ArgumentsCut);
-        }
         let operation = Operation { rule: Arc::clone(rule), arguments: request.arguments.clone() };
+        // A cut argument is still of its type.
         if self.engine.set().known(service, &operation).is_none() {
             return Err(Skipped::OtherArguments);
+        }
+        if !is_whole(&request.arguments) {
+            return Err(Skipped::ArgumentsCut);
         }
         let opened = self.sessions.get(&actor.session).ok_or(Skipped::NoSession)?;
         let groups = match &opened.groups {

@@ -234,6 +234,7 @@ fn asking_what_was_recorded_again() {
     let fixture = Fixture::quiet();
     fixture.actions();
     script("replay.txt", &fixture);
+    script("suggest.txt", &fixture);
     script("ask.txt", &fixture);
     // Without the evidence, which only root may read.
     script("who_can.txt", &Fixture::quiet());

@@ -9,4 +9,5 @@ mod obligations;
 mod problems;
 mod replay;
 mod shipped;
+mod suggest;
 mod support;

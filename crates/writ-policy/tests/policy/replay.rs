@@ -20,14 +20,18 @@ const POLICY: &str = r#"
 "#;
 
 /// A log, written as the gate writes it.
-struct Book {
+pub(crate) struct Book {
     engine: Engine,
-    leaves: Vec<Leaf>,
+    pub(crate) leaves: Vec<Leaf>,
 }
 
 impl Book {
-    fn new(policy: &str) -> Self {
-        Self { engine: Engine::new(load(policy).unwrap()), leaves: Vec::new() }
+    pub(crate) fn new(policy: &str) -> Self {
+        Self::of(load(policy).unwrap())
+    }
+
+    pub(crate) fn of(set: Arc<PolicySet>) -> Self {
+        Self { engine: Engine::new(set), leaves: Vec::new() }
     }
 
     fn write(&mut self, event: impl Into<Event>) {
@@ -58,17 +62,17 @@ impl Book {
         });
     }
 
-    fn opened(&mut self, session: &Session) {
+    pub(crate) fn opened(&mut self, session: &Session) {
         self.open(session, Some(session.facts().human.groups.clone()));
     }
 
-    fn act(&mut self, session: &Session, name: &str) -> ActionId {
+    pub(crate) fn act(&mut self, session: &Session, name: &str) -> ActionId {
         let (service, operation) = operation(&services(), name);
         self.decided(session, &service, &operation, None)
     }
 
     /// Decides and records, as refused for `other` if policy permits and that is given.
-    fn decided(
+    pub(crate) fn decided(
         &mut self,
         session: &Session,
         service: &Service,
@@ -129,7 +133,7 @@ impl Book {
         action
     }
 
-    fn replay(&self, candidate: &str, services: &[Arc<Service>], scope: ReplayScope) -> Replayed {
+    pub(crate) fn replay(&self, candidate: &str, services: &[Arc<Service>], scope: ReplayScope) -> Replayed {
         let files = [("candidate.cedar".into(), candidate.to_owned())];
         let set = PolicySet::load(&files, services).unwrap_or_else(|problems| panic!("{problems}"));
         let mut replay = Replay::new(Arc::new(set), services, scope);
@@ -146,7 +150,7 @@ fn process() -> Process {
     Process { exec_generation: 0, pid: 1, start_us: 0 }
 }
 
-fn numbered(session: &Session, number: u128) -> Session {
+pub(crate) fn numbered(session: &Session, number: u128) -> Session {
     let mut facts = session.facts().clone();
     facts.id = SessionId::from_bits(number);
     facts.run = RunId::from_bits(number);

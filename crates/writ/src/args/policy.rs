@@ -38,6 +38,25 @@ pub(crate) enum Policy {
         #[arg(long, value_name = "NAME")]
         agent: Option<AgentName>,
     },
+    /// Write policies that permit what an agent was recorded doing, and no more, as text to be read. Offline.
+    ///
+    /// A pair of keys: the agent's, and those of the people it acted for. Every line says what it rests on. What was refused and
+    /// not done is not in it, nor what a forbid of the folder speaks against. Forbids are kept as they are.
+    Suggest {
+        /// The agent.
+        #[arg(long, value_name = "NAME")]
+        agent: AgentName,
+        /// Only what it did for this human.
+        #[arg(long, value_name = "HUMAN")]
+        human: Option<HumanId>,
+        /// Not older than this: a length of time (`7d`), or a point in time (RFC 3339).
+        #[arg(long, value_name = "TIME")]
+        since: Option<Since>,
+        #[command(flatten)]
+        files: PolicyFiles,
+        #[command(flatten)]
+        record: Record,
+    },
     /// Ask whether a human's run of an agent may do something, offline. Ends with 2 if not.
     ///
     /// Both keys are asked, as the daemon asks them. Groups are those that are given; none are looked up.

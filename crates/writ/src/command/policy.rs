@@ -3,6 +3,7 @@
 mod ask;
 mod diff;
 mod replay;
+mod suggest;
 mod who_can;
 
 use std::path::PathBuf;
@@ -13,7 +14,9 @@ use serde::Serialize;
 use writ_client::Client;
 use writ_control::Class;
 use writ_core::{Layout, OperationName, Service};
-use writ_policy::{Deed, Misasked, Outcome, Pair, PolicySet, ReplayScope, check, read_samples, run_samples};
+use writ_policy::{
+    Deed, Misasked, Outcome, Pair, PolicySet, ReplayScope, SuggestScope, check, read_samples, run_samples,
+};
 
 use super::log;
 use crate::args::{Given, Policy, PolicyFiles};
@@ -35,6 +38,10 @@ pub(crate) async fn policy(
         Policy::Replay { files, record, since, agent } => {
             let scope = ReplayScope { since: since.map(log::beginning), agent };
             replay::replay(layout, (files, record), scope, output)
+        }
+        Policy::Suggest { agent, human, since, files, record } => {
+            let scope = SuggestScope { agent, human, since: since.map(log::beginning) };
+            suggest::suggest(layout, (files, record), scope, output)
         }
         Policy::Can { agent, human, groups, operation, arguments, purpose, against } => {
             let pair = Pair { agent, human, groups, purpose };

@@ -44,10 +44,16 @@ when { context.session.purpose like "mend *" };
 forbid (principal == Writ::Human::"unix:bob", action, resource);
 "#;
 
+/// Forbids deletion, whatever else is permitted.
+const STRICT: &str = r#"@id("nothing-is-deleted")
+forbid (principal, action in Writ::Action::"delete", resource);
+"#;
+
 impl Fixture {
     /// Folders of policies to try.
     pub(crate) fn candidates(&self) {
-        for (name, text) in [("narrow", NARROW), ("wide", WIDE), ("conditional", CONDITIONAL)] {
+        let folders = [("narrow", NARROW), ("wide", WIDE), ("conditional", CONDITIONAL), ("strict", STRICT)];
+        for (name, text) in folders {
             let folder = self.root().join(name);
             writ_host::durable::folder(&folder, 0o755).unwrap();
             write(&folder.join("forge.cedar"), text);
