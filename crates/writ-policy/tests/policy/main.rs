@@ -11,3 +11,4 @@ mod replay;
 mod shipped;
 mod suggest;
 mod support;
+mod whole;
