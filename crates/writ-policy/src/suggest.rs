@@ -10,9 +10,11 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use cedar_policy::Effect;
 use serde::Serialize;
 use writ_core::event::{Key, Keys};
 use writ_core::{ActionId, AgentName, HumanId, OperationName, Reason, Service, ServiceName, Timestamp};
+use writ_gate::limits::DETERMINING_POLICIES_MAX;
 use writ_gate::{Verdict, is_whole};
 
 use crate::replay::{Recorded, Replay, ReplayScope, Skipped};
@@ -37,6 +39,8 @@ pub struct Suggest {
     replay: Replay,
     scope: SuggestScope,
     shapes: Shapes,
+    /// Permits that ask for more than their yes.
+    owing: BTreeSet<String>,
     actions: u64,
     suggested: u64,
     seen: BTreeMap<(Whose, OperationName), Seen>,
@@ -116,6 +120,9 @@ pub enum LeftOut {
     Forbidden,
     /// One speaks against it now.
     ForbiddenNow,
+    /// A permit that asks for an approval, a limit or a label spoke for it, or somebody approved it. Another permit in its
+    /// place would not ask.
+    Owing,
     /// An argument has a text that no policy can have, because it does not read as it is.
     Hidden,
     /// It cannot be asked about.
@@ -130,6 +137,7 @@ impl LeftOut {
             Self::Refused => "refused and not observed",
             Self::Forbidden => "done because they were observed, and forbidden",
             Self::ForbiddenNow => "forbidden by these policies",
+            Self::Owing => "under a permit with obligations, which stays as it is",
             Self::Hidden => "with marks in an argument that turn the direction of text",
             Self::Unasked(why) => why.text(),
         }
@@ -167,11 +175,15 @@ impl Suggest {
     /// For this scope; `set` is what speaks now, and was checked against these services.
     pub fn new(set: Arc<PolicySet>, services: &[Arc<Service>], scope: SuggestScope) -> Self {
         let shapes = set.operations.iter().map(|(name, known)| (name.clone(), known.shape.clone())).collect();
+        let owing =
+            set.rules.iter().filter(|rule| rule.effect == Effect::Permit && !rule.obligations.is_empty());
+        let owing = owing.map(|rule| rule.id.to_string()).collect();
         let of = ReplayScope { since: scope.since, agent: Some(scope.agent.clone()) };
         Self {
             replay: Replay::new(set, services, of),
             scope,
             shapes,
+            owing,
             actions: 0,
             suggested: 0,
             seen: BTreeMap::new(),
@@ -240,12 +252,23 @@ impl Suggest {
         if recorded.request.arguments.values().any(values::is_hidden) {
             return Some(LeftOut::Hidden);
         }
+        if recorded.asked || self.owes(recorded.keys) {
+            return Some(LeftOut::Owing);
+        }
         match self.replay.ask(recorded) {
-            Ok(Verdict { keys, reason, .. }) => forbidden(&keys, reason).then_some(LeftOut::ForbiddenNow),
-            // What is cut is left open as free text, and forbids of it keep their say.
-            Err(Skipped::ArgumentsCut) => None,
+            Ok(Verdict { keys, reason, .. }) if forbidden(&keys, reason) => Some(LeftOut::ForbiddenNow),
+            Ok(Verdict { keys, .. }) => self.owes(&keys).then_some(LeftOut::Owing),
+            // What is cut is left open as free text. Forbids of it, and of what a session did before, keep their say.
+            Err(Skipped::ArgumentsCut | Skipped::NoPast) => None,
             Err(why) => Some(LeftOut::Unasked(why)),
         }
+    }
+
+    /// Whether a permit with obligations is among those that turned a key; or could be, where not all are named.
+    fn owes(&self, keys: &Keys) -> bool {
+        let cut = |key: &Key| key.policies.len() > DETERMINING_POLICIES_MAX;
+        let named = |key: &Key| key.policies.iter().any(|id| self.owing.contains(id));
+        [&keys.agent, &keys.human].into_iter().any(|key| named(key) || (cut(key) && !self.owing.is_empty()))
     }
 
     fn keep(&mut self, recorded: &Recorded<'_>) {

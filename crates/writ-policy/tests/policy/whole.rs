@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use writ_core::event::Key;
 use writ_core::{Argument, Arguments, Reason};
-use writ_gate::{Decide, Session};
+use writ_gate::{Decide, Moment, Session};
 use writ_policy::{Engine, Observed};
 
 use crate::support::{led_by, load, operation, services};
@@ -193,7 +193,7 @@ fn reason(agent: Turn, human: Turn) -> Option<Reason> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     /// One engine is asked all questions, so that what it keeps of one session would be seen in the answer to another; and
     /// both sets are in force in it, one after the other.
@@ -214,7 +214,7 @@ proptest! {
             for (session, asked) in &questions {
                 let (service, mut operation) = operation(&services, asked.0);
                 operation.arguments.clone_from(&asked.1);
-                let verdict = engine.decide(session, &service, &operation);
+                let verdict = engine.decide(session, &service, &operation, &Moment::default());
                 let facts = session.facts();
                 let agent = plain(&whole, session, asked, ("Agent", facts.agent.as_str()));
                 let human = plain(&whole, session, asked, ("Human", facts.human.id.as_str()));
