@@ -3,7 +3,8 @@
 //! [`PolicySet::load`] turns policy text and the catalog's services into a checked set, or into every problem at
 //! once. [`Engine`] answers [`writ_gate::Decide`] from the set in force. [`check`] and [`run_samples`] are what
 //! `writ policy check` and `writ policy test` print; [`explain`] says a verdict in sentences; [`Replay`] asks recorded
-//! actions again and [`Suggest`] makes policies of them; [`can`], [`who_can`] and [`difference`] answer what people ask of a set.
+//! actions again and [`Suggest`] makes policies of them; [`can`], [`who_can`] and [`difference`] answer what people ask of
+//! a set.
 //!
 //! Not here: reading files (the caller has the text), what an operation is (the catalog), what follows from a
 //! verdict (the gate). Nothing does I/O or reads a clock (I6).

@@ -120,8 +120,7 @@ pub enum LeftOut {
     Forbidden,
     /// One speaks against it now.
     ForbiddenNow,
-    /// A permit that asks for an approval, a limit or a label spoke for it, or somebody approved it. Another permit in its
-    /// place would not ask.
+    /// A permit that asks for an approval, a limit or a label spoke for it. Another permit in its place would not ask.
     Owing,
     /// An argument has a text that no policy can have, because it does not read as it is.
     Hidden,
@@ -252,12 +251,14 @@ impl Suggest {
         if recorded.request.arguments.values().any(values::is_hidden) {
             return Some(LeftOut::Hidden);
         }
-        if recorded.asked || self.owes(recorded.keys) {
+        if self.owes(recorded.keys) {
             return Some(LeftOut::Owing);
         }
         match self.replay.ask(recorded) {
             Ok(Verdict { keys, reason, .. }) if forbidden(&keys, reason) => Some(LeftOut::ForbiddenNow),
             Ok(Verdict { keys, .. }) => self.owes(&keys).then_some(LeftOut::Owing),
+            // Whether a permit or a forbid asked for the approval cannot be told.
+            Err(Skipped::ArgumentsCut | Skipped::NoPast) if recorded.asked => Some(LeftOut::Owing),
             // What is cut is left open as free text. Forbids of it, and of what a session did before, keep their say.
             Err(Skipped::ArgumentsCut | Skipped::NoPast) => None,
             Err(why) => Some(LeftOut::Unasked(why)),
