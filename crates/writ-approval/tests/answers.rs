@@ -119,7 +119,6 @@ impl World {
             graphql: None,
             mcp: None,
             labels: BTreeSet::new(),
-            mcp: None,
         };
         let approvals = Self::daemon(&log, &clock);
         let operation = Operation { rule: Arc::new(rule), arguments: Default::default() };
