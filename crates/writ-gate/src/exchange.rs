@@ -148,8 +148,9 @@ impl Exchange {
                 Sight::Offer => decide.could(&self.session, service, rule),
                 Sight::Request => decide.decide(&self.session, service, &operation, &moment),
             };
-            // What is owed is owed when it is asked for; of what a server asks nothing can be met any more.
-            let clear = sight == Sight::Offer || verdict.owed.is_empty() || verdict.mode == Mode::Observe;
+            // What is owed is met when it is asked for; by what a server asks nothing can be met or acquired any more.
+            let owes = !verdict.owed.is_empty() || !rule.labels.is_empty();
+            let clear = sight == Sight::Offer || !owes || verdict.mode == Mode::Observe;
             let granted = self.session.facts().delegation.grants.cover(&operation);
             granted && clear && (verdict.permits() || verdict.observed().is_some())
         };

@@ -78,6 +78,8 @@ pub const GRAPHQL_DEPTH_MAX: usize = 64;
 pub const MCP_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of such messages that are held at once.
 pub const MCP_HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Of these, of one session: one server that takes its time cannot keep others from being heard.
+pub const MCP_HELD_BYTES_PER_SESSION_MAX: usize = 32 * 1024 * 1024;
 /// The text of a request's id that is repeated in a refusal, bytes; longer ones are not.
 pub const MCP_ID_BYTES_MAX: usize = 256;
 /// Leaf certificates cached per session.

@@ -101,7 +101,8 @@ impl Line {
 
     /// With what the messages of an MCP server are looked at.
     fn looking(&self) -> Looking {
-        let (store, asides) = (self.shared.common.store.clone(), Arc::clone(&self.seat().lane().asides));
+        let lane = self.seat().lane();
+        let (store, asides) = (lane.store.clone(), Arc::clone(&lane.asides));
         Looking { store, asides, service: self.target.service.name.clone() }
     }
 

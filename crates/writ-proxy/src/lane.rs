@@ -20,6 +20,7 @@ use writ_core::{Clock, Reason, SessionId};
 use writ_gate::{Session, limits};
 
 use crate::body::{AgentBody, Transfer, UpstreamBody};
+use crate::mcp::Store;
 use crate::mcp::aside::Asides;
 use crate::reading::Room;
 use crate::relay::RelaySettings;
@@ -42,6 +43,8 @@ pub(crate) struct Lane {
     pub(crate) room: Room,
     /// Streams of MCP servers that are told of refusals.
     pub(crate) asides: Arc<Asides>,
+    /// For messages of MCP servers that are looked at before they go on.
+    pub(crate) store: Store,
     /// Held while HTTP/2 is being established, so that many streams at once make one connection.
     establishing: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
@@ -84,6 +87,7 @@ impl Lane {
             connections: AtomicUsize::new(0),
             room: Room::of(limits::ARGUMENT_BODIES_PER_SESSION_MAX),
             asides: Arc::default(),
+            store: common.store.for_session(),
             establishing: tokio::sync::Mutex::new(()),
             clock: Arc::clone(&common.gate.ports().clock),
             settings: Arc::clone(&common.settings),

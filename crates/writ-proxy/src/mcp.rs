@@ -38,13 +38,34 @@ pub(crate) struct Looking {
     pub(crate) service: ServiceName,
 }
 
-/// Room for messages that are held, in bytes.
+/// Room for messages that are held, in bytes: of all sessions, and of one.
 #[derive(Debug, Clone)]
-pub(crate) struct Store(Arc<Semaphore>);
+pub(crate) struct Store {
+    all: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
 
 impl Default for Store {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(limits::MCP_HELD_BYTES_MAX)))
+        Self::within(Arc::new(Semaphore::new(limits::MCP_HELD_BYTES_MAX)))
+    }
+}
+
+impl Store {
+    /// Room of its own for one more session.
+    pub(crate) fn for_session(&self) -> Self {
+        Self::within(Arc::clone(&self.all))
+    }
+
+    fn within(all: Arc<Semaphore>) -> Self {
+        Self { all, own: Arc::new(Semaphore::new(limits::MCP_HELD_BYTES_PER_SESSION_MAX)) }
+    }
+
+    fn enter(&self, bytes: usize) -> Result<[OwnedSemaphorePermit; 2], Reason> {
+        let bytes = u32::try_from(bytes).map_err(|_| Reason::McpAnswer)?;
+        let take =
+            |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(bytes).map_err(|_| Reason::Busy);
+        Ok([take(&self.own)?, take(&self.all)?])
     }
 }
 
@@ -53,12 +74,12 @@ impl Default for Store {
 pub(crate) struct Held {
     store: Store,
     bytes: BytesMut,
-    place: Option<OwnedSemaphorePermit>,
+    places: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Held {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, bytes: BytesMut::new(), place: None }
+        Self { store, bytes: BytesMut::new(), places: None }
     }
 
     /// Holds more.
@@ -66,12 +87,10 @@ impl Held {
         if self.bytes.len() + more.len() > limits::MCP_MESSAGE_BYTES_MAX {
             return Err(Reason::McpAnswer);
         }
-        let wanted = u32::try_from(more.len()).map_err(|_| Reason::McpAnswer)?;
-        let more_place =
-            Arc::clone(&self.store.0).try_acquire_many_owned(wanted).map_err(|_| Reason::Busy)?;
-        match &mut self.place {
-            Some(place) => place.merge(more_place),
-            None => self.place = Some(more_place),
+        let more_places = self.store.enter(more.len())?;
+        match &mut self.places {
+            Some(places) => places.iter_mut().zip(more_places).for_each(|(place, more)| place.merge(more)),
+            None => self.places = Some(more_places),
         }
         self.bytes.extend_from_slice(more);
         Ok(())
@@ -83,7 +102,7 @@ impl Held {
 
     pub(crate) fn clear(&mut self) {
         self.bytes = BytesMut::new();
-        self.place = None;
+        self.places = None;
     }
 }
 
@@ -105,7 +124,17 @@ fn kind(headers: &HeaderMap) -> Kind {
     let Some(Ok(value)) = first.filter(|_| second.is_none() && !coded).map(HeaderValue::to_str) else {
         return Kind::Other;
     };
-    let word = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let mut parts = value.split(';').map(str::trim);
+    let word = parts.next().unwrap_or_default().to_ascii_lowercase();
+    // A client that goes by another character set would read another text.
+    let other_set = |parameter: &str| {
+        let (name, set) = parameter.split_once('=').unwrap_or((parameter, ""));
+        name.trim().eq_ignore_ascii_case("charset")
+            && !set.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+    };
+    if parts.any(other_set) {
+        return Kind::Other;
+    }
     match word.as_str() {
         "application/json" => Kind::Message,
         "text/event-stream" => Kind::Events,

@@ -174,6 +174,7 @@ mod tests {
     use std::sync::Arc;
 
     use writ_core::ServiceName;
+    use writ_gate::limits;
 
     use super::*;
     use crate::mcp::Store;
@@ -285,11 +286,19 @@ mod tests {
             assert!(events.pass(line.as_bytes(), |_| Ok(Shown::Whole)).is_ok());
             assert!(events.pass(b"\n", |_| Ok(Shown::Whole)).is_ok());
         }
-        let all = store.0.available_permits();
-        assert_eq!(all, writ_gate::limits::MCP_HELD_BYTES_MAX);
+        let rooms = || (store.all.available_permits(), store.own.available_permits());
+        let free = (limits::MCP_HELD_BYTES_MAX, limits::MCP_HELD_BYTES_PER_SESSION_MAX);
+        assert_eq!(rooms(), free);
         let large = (0..4).map(|_| events.pass(line.as_bytes(), |_| Ok(Shown::Whole))).collect::<Vec<_>>();
         assert_eq!(large.last(), Some(&Err(Reason::McpAnswer)));
         drop(events);
-        assert_eq!(store.0.available_permits(), all);
+        assert_eq!(rooms(), free);
+        // One session alone cannot take what all have.
+        let mut held: Vec<_> = (0..9).map(|_| Held::new(store.clone())).collect();
+        let full = vec![0; limits::MCP_MESSAGE_BYTES_MAX];
+        let taken: Vec<_> = held.iter_mut().map(|held| held.extend(&full)).collect();
+        assert_eq!(taken.last(), Some(&Err(Reason::Busy)));
+        assert!(taken.iter().take(8).all(Result::is_ok));
+        assert_eq!(Held::new(store.for_session()).extend(&full), Ok(()));
     }
 }

@@ -62,6 +62,7 @@ fn answer(path: &str) -> String {
         "html" => whole("200 OK", "text/html", "<tools>"),
         "gone" => whole("404 Not Found", "text/html", "<tools>"),
         "large" => whole("200 OK", "application/json", &" ".repeat(4 * 1024 * 1024 + 1)),
+        "charset" => whole("200 OK", "application/json; charset=utf-7", "{}"),
         "coded" => {
             whole("200 OK", "application/json", "{}").replace("ETag: \"x\"", "Content-Encoding: rot13")
         }
@@ -126,7 +127,7 @@ async fn a_message_goes_on_as_it_may_be_shown() {
 #[tokio::test]
 async fn what_cannot_be_read_is_an_error_in_the_words_of_mcp() {
     let (_origin, world) = world().await;
-    for (n, path) in ["hidden", "unreadable", "html", "large", "coded"].into_iter().enumerate() {
+    for (n, path) in ["hidden", "unreadable", "html", "large", "charset", "coded"].into_iter().enumerate() {
         let (head, said) = post(&world, &format!("/mcp/{path}"), IN_PLACE, CALL).await;
         assert!(
             head.starts_with("http/1.1 200 ") && head.contains("content-type: application/json"),
