@@ -1,3 +1,5 @@
+//! Leaves as they are written: canonical, and read back.
+
 use super::*;
 use serde_json::{Value, json};
 
