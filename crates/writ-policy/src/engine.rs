@@ -172,34 +172,52 @@ impl Snapshot {
         let led = |parent: &Parent| {
             RestrictedExpression::new_entity_uid(entity(&self.set.types.agent, parent.agent.as_str()))
         };
-        let known = asked.session.ledger().facts(asked.moment.at);
         let age = asked.moment.at.micros().saturating_sub(facts.opened.micros()) / 1_000_000;
-        let approved = known.approved.iter().map(|operation| text(operation.as_str()));
-        let labels = known.labels.iter().map(|label| text(label.as_str()));
-        let session = RestrictedExpression::new_record([
+        let session = [
             ("age".to_owned(), long(age)),
             ("agent".to_owned(), RestrictedExpression::new_entity_uid(agent)),
-            ("approved".to_owned(), RestrictedExpression::new_set(approved)),
             ("assurance".to_owned(), text(facts.assurance.as_str())),
             ("chain".to_owned(), RestrictedExpression::new_set(parents.iter().map(led))),
-            ("done".to_owned(), done(&known.done)?),
             ("human".to_owned(), RestrictedExpression::new_entity_uid(asked.human.principal.clone())),
             ("id".to_owned(), text(&facts.id.to_string())),
-            ("labels".to_owned(), RestrictedExpression::new_set(labels)),
             ("purpose".to_owned(), text(&facts.purpose)),
             (
                 "runs".to_owned(),
                 RestrictedExpression::new_set(parents.iter().map(|parent| text(parent.spiffe_id.as_str()))),
             ),
-        ]);
+        ];
+        let session = RestrictedExpression::new_record(session.into_iter().chain(self.past(asked)?));
         let arguments = asked.operation.arguments.iter().map(|(name, value)| (name.clone(), cedar(value)));
         let args = RestrictedExpression::new_record(arguments);
-        let programs = asked.moment.programs.iter().map(|path| text(path));
-        let path = [("programs".to_owned(), RestrictedExpression::new_set(programs))];
-        let path = RestrictedExpression::new_record(path);
+        let shown = if self.set.facts.contains("path") { asked.moment.programs } else { &[] };
+        let programs = RestrictedExpression::new_set(shown.iter().map(|path| text(path)));
+        let path = RestrictedExpression::new_record([("programs".to_owned(), programs)]);
         let parts = [("args", args), ("path", path), ("session", session)];
         let parts = parts.map(|(name, part)| part.map(|part| (name.to_owned(), part)));
         Context::from_pairs(parts.into_iter().collect::<Result<Vec<_>, _>>().ok()?).ok()
+    }
+
+    /// What the session did, as far as some policy may ask for it.
+    fn past(&self, asked: &Asked<'_>) -> Option<Vec<(String, RestrictedExpression)>> {
+        let read = |fact: &str| self.set.facts.contains(fact);
+        let mut past = Vec::new();
+        if !["approved", "done", "labels"].into_iter().any(read) {
+            return Some(past);
+        }
+        let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+        let known = asked.session.ledger().facts(asked.moment.at);
+        if read("approved") {
+            let approved = known.approved.iter().map(|operation| text(operation.as_str()));
+            past.push(("approved".to_owned(), RestrictedExpression::new_set(approved)));
+        }
+        if read("done") {
+            past.push(("done".to_owned(), done(&known.done)?));
+        }
+        if read("labels") {
+            let labels = known.labels.iter().map(|label| text(label.as_str()));
+            past.push(("labels".to_owned(), RestrictedExpression::new_set(labels)));
+        }
+        Some(past)
     }
 
     /// Whether one of these operations could be permitted. Conditions count as fulfilled, so this never says no where a

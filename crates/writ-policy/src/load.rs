@@ -17,6 +17,7 @@ use writ_gate::limits::POLICY_ID_BYTES_MAX;
 
 use crate::index::Index;
 use crate::place::{Source, offset, said};
+use crate::reads::{FACTS, reads};
 use crate::schema::{self, Shape, Shapes, Types};
 use crate::set::{Known, PolicySet};
 use crate::slice::{Rule, Shared};
@@ -94,7 +95,9 @@ fn assemble(
     let services =
         names.into_iter().map(|name| (name.clone(), schema::entity(&types.service, name.as_str())));
     let obliging = rules.iter().filter(|rule| !rule.obligations.is_empty());
+    let is_read = |fact: &&str| rules.iter().any(|rule| rule.conditional && reads(&rule.policy, &[*fact]));
     PolicySet {
+        facts: FACTS.into_iter().filter(is_read).collect(),
         obligations: obliging.map(|rule| (Arc::clone(&rule.id), rule.obligations.clone())).collect(),
         services: services.collect(),
         digest: set_digest(&schema, &rules),

@@ -5,7 +5,11 @@
 
 use serde_json::Value;
 
-/// Whether this policy may read one of these attributes of the session.
+/// What is shown to conditions only if some policy may read it, because showing it takes longer than most conditions do: of
+/// the session, and the way to the action.
+pub(crate) const FACTS: [&str; 4] = ["approved", "done", "labels", "path"];
+
+/// Whether this policy may read one of these attributes of the session or the context.
 pub(crate) fn reads(policy: &cedar_policy::Policy, wanted: &[&str]) -> bool {
     policy
         .to_json()
@@ -17,8 +21,8 @@ fn finds(expression: &Value, wanted: &[&str]) -> bool {
         return match access(left) {
             // `context.session.NAME`.
             Some(("session", base)) if is_context(base) => wanted.contains(&name),
-            // `context.NAME`, where the session is taken whole.
-            None if is_context(left) => name == "session",
+            // `context.NAME`; with the session as a whole goes all that is in it.
+            None if is_context(left) => name == "session" || wanted.contains(&name),
             _ => finds(left, wanted),
         };
     }
@@ -52,6 +56,8 @@ mod tests {
             ("context == context", true),
             ("context.session.labels.contains(\"a\")", false),
             ("context.args.done == 1", false),
+            ("context.args.path.done == 1", false),
+            ("context.done.done == 1", true),
             ("context.session has purpose", false),
             ("principal == resource", false),
         ] {

@@ -32,6 +32,8 @@ pub struct PolicySet {
     pub(crate) shared: Shared,
     /// What policies ask for, by their ids; those that ask for nothing are not here.
     pub(crate) obligations: HashMap<Arc<str>, Vec<Obligation>>,
+    /// Of [`crate::reads::FACTS`], those that some policy may read.
+    pub(crate) facts: BTreeSet<&'static str>,
     pub(crate) digest: String,
     pub(crate) schema: String,
     pub(crate) warnings: Vec<Problem>,

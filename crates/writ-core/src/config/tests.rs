@@ -118,7 +118,7 @@ etc/a.toml:1:27: key `hosts[2]`: `not a host` is not a host name: a DNS name of 
     hint: as in `hosts = ["api.example.com"]`
 etc/a.toml:2:9: key `ports`: expected a list
     hint: as in `ports = [443]`
-etc/a.toml:3:12: key `protocol`: `htps` is none of `https`, `http`, `tcp`, `pass`
+etc/a.toml:3:12: key `protocol`: `htps` is none of `https`, `http`, `tcp`, `pass`, `stdio`
     hint: did you mean `https`?
 etc/a.toml:4:1: key `colour`: unknown key
     hint: known here: `name`, `hosts`, `ports`, `protocol`, `limits`, `danger`, `step`
