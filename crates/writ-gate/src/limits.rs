@@ -52,6 +52,8 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const ARGUMENTS_MAX: usize = 32;
 /// Texts in an argument that is a set of them.
 pub const ARGUMENT_STRINGS_MAX: usize = 256;
+/// Messages on their way to one side of a server over standard input and output.
+pub const STDIO_LINES_MAX: usize = 64;
 /// Calls of an MCP server that stand on the way to what it does meanwhile.
 pub const CALLS_ON_PATH_MAX: usize = 8;
 /// Labels of one session.

@@ -16,6 +16,7 @@ use tokio::io::{
 };
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use writ_core::service::{Headers, Needed, RequestHead};
 use writ_core::{HostName, Reason};
@@ -88,14 +89,19 @@ impl ServedOver {
         let (own, asking) = (Arc::clone(&server), Arc::clone(admitted.session()));
         let Ends { from_client, to_client, server: stream } = ends;
         let (from_server, to_server) = stream.into_split();
-        let sides = Sides { to_client, to_server: Box::new(to_server) };
+        let mut writers = JoinSet::new();
+        let sides =
+            Sides { to_client: writer(&mut writers, to_client), to_server: writer(&mut writers, to_server) };
         let serving = Serving { asker: Asker { gate, admitted, host }, server, sides, open: HashMap::new() };
-        tokio::select! {
-            result = Box::pin(serving.run(from_client, BufReader::new(from_server))) => {
-                if let Err(error) = result {
-                    tracing::debug!(target: "writ::proxy", %error, "a server and its client part");
-                }
+        let conversation = async {
+            if let Err(error) = Box::pin(serving.run(from_client, BufReader::new(from_server))).await {
+                tracing::debug!(target: "writ::proxy", %error, "a server and its client part");
             }
+            // What one of them said last still reaches the other.
+            while writers.join_next().await.is_some() {}
+        };
+        tokio::select! {
+            () = conversation => {}
             () = own.ended() => {}
             () = asking.ended() => {}
         }
@@ -121,8 +127,31 @@ impl Asker {
 }
 
 struct Sides {
-    to_client: Box<dyn AsyncWrite + Send + Unpin>,
-    to_server: Box<dyn AsyncWrite + Send + Unpin>,
+    to_client: Lines,
+    to_server: Lines,
+}
+
+/// Lines on their way to one side, which are written beside all else: neither side's slowness keeps the other from being read.
+struct Lines(mpsc::Sender<Vec<u8>>);
+
+impl Lines {
+    async fn send(&self, line: &[u8]) -> io::Result<()> {
+        // In one piece, so that a peer that goes away leaves no half of a message.
+        let whole = [line, b"\n"].concat();
+        self.0.send(whole).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+fn writer(writers: &mut JoinSet<io::Result<()>>, mut to: impl AsyncWrite + Send + Unpin + 'static) -> Lines {
+    let (lines, mut waiting) = mpsc::channel::<Vec<u8>>(limits::STDIO_LINES_MAX);
+    writers.spawn(async move {
+        while let Some(line) = waiting.recv().await {
+            to.write_all(&line).await?;
+            to.flush().await?;
+        }
+        to.shutdown().await
+    });
+    Lines(lines)
 }
 
 /// A message of the client, decided.
@@ -184,22 +213,21 @@ impl Serving {
             Ok(exchange) => {
                 let Some(id) = said.id.filter(|_| said.method.is_some()) else {
                     // Nothing comes back.
-                    let sent = send(&mut self.sides.to_server, &line).await;
+                    let sent = self.sides.to_server.send(&line).await;
                     exchange.finish(Ended { bytes_up: bytes(&line), ..Ended::completed(None) });
                     return sent;
                 };
                 if self.open.contains_key(&id) {
                     exchange.finish(Ended::failed(Reason::AmbiguousRequest));
                     let refusal = Refusal { reason: Reason::AmbiguousRequest, action: None };
-                    return send(&mut self.sides.to_client, echo::words(Some(&id), &refusal).as_bytes())
-                        .await;
+                    return self.sides.to_client.send(echo::words(Some(&id), &refusal).as_bytes()).await;
                 }
                 let call = exchange.mcp_hop().map(|step| Call::begin(&self.server, exchange.action(), step));
                 self.open.insert(id, (exchange, call));
-                send(&mut self.sides.to_server, &line).await
+                self.sides.to_server.send(&line).await
             }
             Err(refusal) if said.method.is_some() && said.id.is_some() => {
-                send(&mut self.sides.to_client, echo::words(said.id.as_ref(), &refusal).as_bytes()).await
+                self.sides.to_client.send(echo::words(said.id.as_ref(), &refusal).as_bytes()).await
             }
             // What has no answer is refused without one.
             Err(_) => Ok(()),
@@ -212,8 +240,8 @@ impl Serving {
         if said.method.is_some() {
             let shown = by_itself.map(|exchange| exchange.shown(line));
             return match shown {
-                Some(Ok(Shown::Whole)) => send(&mut self.sides.to_client, line).await,
-                Some(Ok(Shown::Part(text))) => send(&mut self.sides.to_client, text.as_bytes()).await,
+                Some(Ok(Shown::Whole)) => self.sides.to_client.send(line).await,
+                Some(Ok(Shown::Part(text))) => self.sides.to_client.send(text.as_bytes()).await,
                 Some(Ok(Shown::Nothing) | Err(_)) | None => Ok(()),
             };
         }
@@ -225,17 +253,17 @@ impl Serving {
         match exchange.shown(line) {
             Ok(Shown::Whole) => {
                 exchange.finish(ended);
-                send(&mut self.sides.to_client, line).await
+                self.sides.to_client.send(line).await
             }
             Ok(Shown::Part(text)) => {
                 exchange.finish(ended);
-                send(&mut self.sides.to_client, text.as_bytes()).await
+                self.sides.to_client.send(text.as_bytes()).await
             }
             shown @ (Ok(Shown::Nothing) | Err(_)) => {
                 let reason = shown.err().unwrap_or(Reason::McpAnswer);
                 let refusal = Refusal { reason, action: Some(exchange.action()) };
                 exchange.finish(Ended::failed(reason));
-                send(&mut self.sides.to_client, echo::words(Some(&id), &refusal).as_bytes()).await
+                self.sides.to_client.send(echo::words(Some(&id), &refusal).as_bytes()).await
             }
         }
     }
@@ -267,13 +295,6 @@ async fn line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io:
     }
     line.pop_if(|last| *last == b'\r');
     Ok(())
-}
-
-async fn send(to: &mut (impl AsyncWrite + Unpin + ?Sized), line: &[u8]) -> io::Result<()> {
-    // In one piece, so that a peer that goes away leaves no half of a message.
-    let whole = [line, b"\n"].concat();
-    to.write_all(&whole).await?;
-    to.flush().await
 }
 
 fn bytes(line: &[u8]) -> u64 {
