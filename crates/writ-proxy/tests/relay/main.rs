@@ -23,6 +23,7 @@ mod reading;
 mod runs;
 mod service_agent;
 mod smuggling;
+mod stdio;
 mod streaming;
 mod tls;
 mod tunnels;
