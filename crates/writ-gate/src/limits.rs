@@ -54,6 +54,8 @@ pub const ARGUMENTS_MAX: usize = 32;
 pub const ARGUMENT_STRINGS_MAX: usize = 256;
 /// Messages on their way to one side of a server over standard input and output.
 pub const STDIO_LINES_MAX: usize = 64;
+/// For what such a server said last to reach its client once it exited.
+pub const STDIO_DRAIN: Duration = Duration::from_secs(5);
 /// Calls of an MCP server that stand on the way to what it does meanwhile.
 pub const CALLS_ON_PATH_MAX: usize = 8;
 /// Labels of one session.

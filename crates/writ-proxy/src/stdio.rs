@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use writ_core::service::{Headers, Needed, RequestHead};
 use writ_core::{HostName, Reason};
 use writ_gate::{
-    Admitted, Asked, Body, BoxFuture, Call, Conn, Ended, Exchange, Gate, Marks, NoBody, Refusal, Session,
-    Shown, limits,
+    Admitted, Asked, Body, BoxFuture, Call, Cause, Conn, Ended, Exchange, Gate, Marks, NoBody, Refusal,
+    Session, Shown, limits,
 };
 
 use crate::mcp::echo::{self, Id, Said};
@@ -100,10 +100,15 @@ impl ServedOver {
             // What one of them said last still reaches the other.
             while writers.join_next().await.is_some() {}
         };
+        let mut conversation = std::pin::pin!(conversation);
         tokio::select! {
-            () = conversation => {}
+            () = &mut conversation => return,
             () = own.ended() => {}
             () = asking.ended() => {}
+        }
+        // A server that exited said something last; whoever was revoked is cut where they stand (G7).
+        if own.cause() == Some(Cause::Exited) && asking.cause().is_none() {
+            drop(tokio::time::timeout(limits::STDIO_DRAIN, conversation).await);
         }
     }
 }
@@ -212,7 +217,10 @@ impl Serving {
         match answer {
             Ok(exchange) => {
                 let Some(id) = said.id.filter(|_| said.method.is_some()) else {
-                    // Nothing comes back.
+                    // Nothing comes back, and not for what it takes back either.
+                    if let Some((cancelled, _call)) = said.cancels.and_then(|id| self.open.remove(&id)) {
+                        cancelled.finish(Ended::failed(Reason::ClientGone));
+                    }
                     let sent = self.sides.to_server.send(&line).await;
                     exchange.finish(Ended { bytes_up: bytes(&line), ..Ended::completed(None) });
                     return sent;

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use writ_core::Reason;
 use writ_gate::{Refusal, limits};
 
@@ -144,6 +145,8 @@ pub(crate) fn words(id: Option<&Id>, refusal: &Refusal) -> String {
 pub(crate) struct Said {
     pub(crate) id: Option<Id>,
     pub(crate) method: Option<String>,
+    /// The request that a client takes back with it.
+    pub(crate) cancels: Option<Id>,
 }
 
 impl Said {
@@ -160,10 +163,24 @@ pub(crate) fn said(message: &[u8]) -> Said {
         id: Option<Asked>,
         #[serde(default)]
         method: Option<String>,
+        #[serde(default)]
+        params: Option<Value>,
     }
 
+    let cancelled = |mut params: Value| {
+        let id = params.get_mut("requestId").map(Value::take)?;
+        serde_json::from_value::<Asked>(id).ok()?.id()
+    };
+
     let seen: Option<Seen> = serde_json::from_slice(message).ok();
-    seen.map_or_else(Said::default, |seen| Said { id: seen.id.and_then(Asked::id), method: seen.method })
+    seen.map_or_else(Said::default, |seen| {
+        let cancels = seen.method.as_deref() == Some("notifications/cancelled");
+        Said {
+            id: seen.id.and_then(Asked::id),
+            cancels: seen.params.filter(|_| cancels).and_then(cancelled),
+            method: seen.method,
+        }
+    })
 }
 
 /// Whether the sender reads the answer to a request where it is sent (revision 2025-03-26, "Sending Messages to the Server").

@@ -114,6 +114,13 @@ async fn what_may_not_be_seen_is_not_and_a_session_that_ends_cuts_both() {
     server.send(r#"{"jsonrpc":"2.0","id":1,"result":"unreadable"}"#).await;
     let told = client.next().await.unwrap();
     assert!(told.contains("mcp.") && told.contains(r#""id":1"#), "{told}");
+    // What is taken back has its receipt, and its id is free.
+    client.send(&call(3, "d")).await;
+    assert!(server.next().await.is_some());
+    client.send(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#).await;
+    assert!(server.next().await.unwrap().contains("requestId"));
+    client.send(&call(3, "e")).await;
+    assert!(server.next().await.unwrap().contains(r#""id":3"#));
     client.send(&call(2, "c")).await;
     assert!(server.next().await.is_some());
     world.session.end(Cause::Revoked);
