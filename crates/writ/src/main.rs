@@ -5,6 +5,7 @@
 
 mod args;
 mod command;
+mod drafted;
 mod event;
 mod failure;
 mod files;

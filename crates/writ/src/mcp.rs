@@ -15,6 +15,7 @@ use writ_gate::limits::ARGUMENTS_MAX;
 
 pub(crate) use ask::Server;
 
+use crate::drafted::Operation;
 use crate::openapi::{Unusable, checked, is_secret, kind, line, put, quoted, unusable, word};
 
 /// The text of `services/NAME.toml`.
@@ -53,7 +54,8 @@ pub(crate) fn service_file(server: &Server, name: Option<ServiceName>) -> Result
     let mut taken = BTreeSet::new();
     let plain = |ask: &str| Operation {
         path: server.place.path.clone(),
-        ask: ask.to_owned(),
+        effect: "read",
+        mcp: Some(ask.to_owned()),
         ..Operation::default()
     };
     let mut all = vec![Operation { name: "session".to_owned(), ..plain("session") }];
@@ -89,40 +91,6 @@ pub(crate) fn service_file(server: &Server, name: Option<ServiceName>) -> Result
     checked(name, text)
 }
 
-/// One `[[operation]]`.
-#[derive(Debug, Default)]
-struct Operation {
-    summary: String,
-    name: String,
-    effect: Option<&'static str>,
-    path: String,
-    ask: String,
-    digest: Option<String>,
-    arguments: BTreeMap<String, String>,
-}
-
-impl Operation {
-    fn write(&self, text: &mut String) {
-        if !self.summary.is_empty() {
-            put(text, &format!("# {}", self.summary));
-        }
-        put(text, "[[operation]]");
-        put(text, &format!("name = {}", quoted(&self.name)));
-        put(text, &format!("effect = {}", quoted(self.effect.unwrap_or("read"))));
-        put(text, &format!("path = {}", quoted(&self.path)));
-        put(text, &format!("mcp = {}", quoted(&self.ask)));
-        if let Some(digest) = &self.digest {
-            put(text, &format!("digest = {}", quoted(digest)));
-        }
-        if !self.arguments.is_empty() {
-            put(text, "[operation.arguments]");
-            for (name, from) in &self.arguments {
-                put(text, &format!("{name} = {}", quoted(from)));
-            }
-        }
-    }
-}
-
 fn of_tool(
     service: &str,
     tool: &Value,
@@ -146,11 +114,11 @@ fn of_tool(
     Some(Operation {
         summary,
         name,
-        effect: Some(effect(tool)),
-        path: String::new(),
-        ask: format!("tools/call {own}"),
+        effect: effect(tool),
+        mcp: Some(format!("tools/call {own}")),
         digest: Some(writ_catalog::digest(tool)),
         arguments: arguments(own, tool, left_out),
+        ..Operation::default()
     })
 }
 

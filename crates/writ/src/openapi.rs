@@ -14,6 +14,8 @@ use writ_core::config::Problems;
 use writ_core::{OperationName, ServiceName};
 use writ_gate::limits::ARGUMENTS_MAX;
 
+use crate::drafted::Operation;
+
 /// The methods that an operation may have, and what they do (RFC 9110 section 9.3).
 const METHODS: [(&str, &str); 6] = [
     ("get", "read"),
@@ -165,35 +167,6 @@ fn credential(document: &Value) -> Option<String> {
     })
 }
 
-/// One `[[operation]]`.
-struct Operation {
-    summary: String,
-    name: String,
-    effect: &'static str,
-    method: String,
-    path: String,
-    arguments: BTreeMap<String, String>,
-}
-
-impl Operation {
-    fn write(&self, text: &mut String) {
-        if !self.summary.is_empty() {
-            put(text, &format!("# {}", self.summary));
-        }
-        put(text, "[[operation]]");
-        put(text, &format!("name = {}", quoted(&self.name)));
-        put(text, &format!("effect = {}", quoted(self.effect)));
-        put(text, &format!("methods = [{}]", quoted(&self.method)));
-        put(text, &format!("path = {}", quoted(&self.path)));
-        if !self.arguments.is_empty() {
-            put(text, "[operation.arguments]");
-            for (name, from) in &self.arguments {
-                put(text, &format!("{name} = {}", quoted(from)));
-            }
-        }
-    }
-}
-
 /// All operations, literal paths before templates: the first rule that fits a request is the one.
 fn operations(document: &Value, service: &str, base: &str, left_out: &mut Vec<String>) -> Vec<Operation> {
     let paths = document.get("paths").and_then(Value::as_object);
@@ -216,7 +189,15 @@ fn operations(document: &Value, service: &str, base: &str, left_out: &mut Vec<St
             let summary = operation.get("summary").and_then(Value::as_str).map(line).unwrap_or_default();
             let arguments = arguments.into_iter().take(ARGUMENTS_MAX).collect();
             let (method, path) = (method.to_ascii_uppercase(), template.clone());
-            all.push(Operation { summary, name, effect, method, path, arguments });
+            all.push(Operation {
+                summary,
+                name,
+                effect,
+                method: Some(method),
+                path,
+                arguments,
+                ..Operation::default()
+            });
         }
     }
     all
